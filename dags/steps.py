@@ -1,0 +1,104 @@
+"""The callables of the DAGs: a reference in, the work of `tasks`, a reference out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
+from tasks.pipeline.overrides import Overrides
+
+from tasks import refs
+
+Json = dict[str, Any]
+
+
+def _dag_run() -> str:
+    run = get_current_context()["dag_run"]
+    return f"{run.dag_id}/{run.run_id}"
+
+
+def _json(reference: refs.Ref) -> Json:
+    return reference.model_dump(mode="json")
+
+
+def prepare(name: str) -> list[dict[str, Json]]:
+    """The slots of this run's search; none when nothing changed since the champion was trained."""
+    from tasks.prepare import prepare as work
+
+    from tasks.finish import sweep
+
+    context = get_current_context()
+    sweep(name, _dag_run())
+    prepared = work(name, _dag_run(), Overrides(**context["params"]))
+    if prepared.unchanged is not None:
+        context["ti"].xcom_push(
+            key="unchanged", value={"version": prepared.unchanged, "reason": prepared.reason}
+        )
+    return [{"slot": _json(slot)} for slot in prepared.slots]
+
+
+def search(slot: Json) -> Json:
+    """Trial after trial, until none is left."""
+    from tasks.search import search as work
+
+    return slot | work(refs.SlotRef(**slot))
+
+
+def select(slots: list[dict[str, Json]]) -> Json:
+    """The best trial of the search."""
+    from tasks.select import select as work
+
+    if not slots:
+        raise AirflowSkipException("unchanged: the champion was trained on just this")
+    slot = refs.SlotRef(**slots[0]["slot"])
+    return _json(work(refs.RunRef(**slot.model_dump(exclude={"slot"}))))
+
+
+def evaluate(best: Json) -> Json:
+    """The best trial, refitted, tested and registered as challenger."""
+    from tasks.evaluate import evaluate as work
+
+    return _json(work(refs.BestRef(**best)))
+
+
+def gate(version: Json) -> Json:
+    """The verdict on the challenger."""
+    from tasks.gate import gate as work
+
+    return _json(work(refs.VersionRef(**version)))
+
+
+def build(decision: Json) -> Json:
+    """The challenger's server, started and tried."""
+    from tasks.build import build as work
+
+    decided = refs.DecisionRef(**decision)
+    if not decided.promote:
+        raise AirflowSkipException(f"{decided.verdict}: {decided.reason}")
+    return _json(work(decided))
+
+
+def promote(built: Json) -> Json:
+    """The challenger becomes champion."""
+    from tasks.promote import promote as work
+
+    return built | work(refs.BuildRef(**built), _dag_run())
+
+
+def finish(name: str) -> None:
+    """Closes this run's MLflow runs, whatever happened."""
+    from tasks.finish import finish as work
+
+    context = get_current_context()
+    run = context["dag_run"]
+    states = context["ti"].get_task_states(dag_id=run.dag_id, run_ids=[run.run_id])
+    failed = [task for task, state in states[run.run_id].items() if "failed" in str(state)]
+    work(name, _dag_run(), failed=bool(failed))
+
+
+def reconcile(name: str) -> Json:
+    """Makes what serves be the champion."""
+    from tasks.deploy import reconcile as work
+
+    return work(name, _dag_run())

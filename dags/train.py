@@ -1,0 +1,150 @@
+"""`train__NAME`: from data to a promoted model, one DAG a pipeline file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pendulum
+from airflow.sdk import DAG, Asset, Param, TriggerRule
+
+import steps
+from tasks.pipeline.schema import Pipeline
+from wiring import DEFAULTS, POOL, Step, pipelines
+
+DOCS = """\
+**{description}**
+
+Owner: {owner}. Data → `prepare` → `search` (hyperopt, {trials} trials in {slots} slots) →
+`select` → `evaluate` → `gate` ({mode}) → `build` → `promote`; then `deploy__{name}` serves it
+at `/models/{name}/invocations`.
+
+Trigger it with the form to change the search, run on an old snapshot, or force a run on unchanged
+data.
+"""
+
+
+def form(pipeline: Pipeline) -> dict[str, Param]:
+    """The trigger form; what it holds is checked once more by the task."""
+    search = pipeline.search
+    return {
+        "trials": Param(search.trials, type="integer", minimum=1, maximum=10_000),
+        "slots": Param(
+            search.slots, type="integer", minimum=1, maximum=64, description="trials side by side"
+        ),
+        "seed": Param(search.seed, type="integer", minimum=0),
+        "algorithm": Param(search.algorithm, type="string", enum=["tpe", "random", "grid"]),
+        "trial_timeout": Param(
+            search.trial_timeout, type="number", exclusiveMinimum=0, description="seconds a trial"
+        ),
+        "timeout": Param(
+            search.timeout, type=["null", "number"], description="seconds for the whole search"
+        ),
+        "points": Param(
+            [dict(point) for point in search.points],
+            type="array",
+            items={"type": "object"},
+            description='parameters to try first, e.g. [{"estimator": "ridge", "alpha": 1}]',
+        ),
+        "snapshot": Param(
+            None, type=["null", "string"], description="URI of a manifest: run on old data again"
+        ),
+        "gate_mode": Param(
+            pipeline.gate.mode,
+            type="string",
+            enum=["enforce", "dry_run", "disabled"],
+            description="dry_run and disabled promote whatever the verdict",
+        ),
+        "force": Param(False, type="boolean", description="train even if nothing changed"),
+    }
+
+
+def train(name: str, pipeline: Pipeline | None, mistake: str) -> DAG:
+    """The DAG of one pipeline file, or of a `mistake` in it."""
+    settings: dict[str, Any] = {"doc_md": f"**The pipeline file is wrong**\n\n```\n{mistake}\n```"}
+    if pipeline is not None:
+        settings = {
+            "description": pipeline.description,
+            "schedule": pipeline.schedule,
+            "params": form(pipeline),
+            "doc_md": DOCS.format(
+                description=pipeline.description,
+                owner=pipeline.owner,
+                trials=pipeline.search.trials,
+                slots=pipeline.search.slots,
+                mode=pipeline.gate.mode,
+                name=name,
+            ),
+        }
+    with DAG(
+        f"train__{name}",
+        start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
+        catchup=False,
+        max_active_runs=1,
+        default_args=DEFAULTS | {"owner": pipeline.owner if pipeline else "unknown"},
+        tags=["train", name, *([] if pipeline else ["invalid file"])],
+        **settings,
+    ) as dag:
+        chain(name)
+    return dag
+
+
+def chain(name: str) -> None:
+    """The tasks, in their order."""
+    prepare = Step(
+        task_id="prepare",
+        python_callable=steps.prepare,
+        op_kwargs={"name": name},
+        doc_md="Fetches, validates and splits the data into a snapshot; makes the MLflow run.",
+    )
+    search = Step.partial(
+        task_id="search",
+        python_callable=steps.search,
+        pool=POOL,
+        retries=12,
+        doc_md="One slot of the search: trial after trial, each an MLflow child run.",
+    ).expand(op_kwargs=prepare.output)
+    select = Step(
+        task_id="select",
+        python_callable=steps.select,
+        op_args=[prepare.output],
+        # A slot that failed for good is no loss while another took over its trials.
+        trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
+        doc_md="Ranks the finished trials; writes the leaderboard.",
+    )
+    evaluate = Step(
+        task_id="evaluate",
+        python_callable=steps.evaluate,
+        op_args=[select.output],
+        pool=POOL,
+        doc_md="Refits the best on train + validation, scores the test part once, registers it.",
+    )
+    gate = Step(
+        task_id="gate",
+        python_callable=steps.gate,
+        op_args=[evaluate.output],
+        doc_md="Compares challenger and champion on rows that neither was trained on.",
+    )
+    build = Step(
+        task_id="build",
+        python_callable=steps.build,
+        op_args=[gate.output],
+        doc_md="Starts the challenger's server and smoke-tests it. Skipped when the gate said no.",
+    )
+    promote = Step(
+        task_id="promote",
+        python_callable=steps.promote,
+        op_args=[build.output],
+        outlets=[Asset(f"{name}.champion")],
+        doc_md="Moves the champion alias, on record in the ledger.",
+    )
+    finish = Step(
+        task_id="finish",
+        python_callable=steps.finish,
+        op_kwargs={"name": name},
+        doc_md="Closes the MLflow runs, whatever happened.",
+    ).as_teardown()
+    prepare >> search >> select >> evaluate >> gate >> build >> promote >> finish
+
+
+for _dag in pipelines("train", train):
+    globals()[_dag.dag_id] = _dag

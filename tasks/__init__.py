@@ -1,0 +1,1 @@
+"""The work of the MLOps workflow. Nothing here imports Airflow."""

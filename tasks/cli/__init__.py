@@ -1,0 +1,51 @@
+"""The command line, `./mlops`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from tasks.errors import MlopsError
+
+out = Console()
+err = Console(stderr=True)
+
+
+def application() -> typer.Typer:
+    """The command line with every command."""
+    from tasks.cli import demo, files, predict, registry, run, stack
+
+    app = typer.Typer(
+        help="From one YAML file to a tuned, judged, promoted and served model.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for commands in (demo, stack, run, registry, predict, files):
+        commands.register(app)
+    return app
+
+
+def main() -> None:
+    """Run the command line; our own errors become a message and an exit code."""
+    try:
+        application()()
+    except MlopsError as error:
+        show(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("\nstopped")
+        sys.exit(130)
+
+
+def show(error: MlopsError) -> None:
+    """An error as a person reads it."""
+    err.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False)
+    if error.why:
+        err.print(escape(error.why), style="dim", highlight=False)
+    if error.fix:
+        err.print(f"[bold]→[/] {escape(error.fix)}", highlight=False)

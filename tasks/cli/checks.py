@@ -1,0 +1,60 @@
+"""`./mlops test`: the checks and the test suites, by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from tasks.cli import out
+from tasks.errors import RunFailedError, UserError
+from tasks.settings import REPOSITORY
+
+PYTEST = ("-m", "pytest", "-q")
+SUITES: dict[str, list[tuple[str, ...]]] = {
+    "lint": [
+        ("-m", "ruff", "check"),
+        ("-m", "ruff", "format", "--check"),
+        ("-m", "mypy"),
+        ("-c", "from importlinter.cli import lint_imports_command as run; run()"),
+    ],
+    "unit": [(*PYTEST, "-m", "not stack and not faults")],
+    "stack": [(*PYTEST, "-m", "stack and not faults")],
+    "faults": [(*PYTEST, "-m", "faults")],
+}
+DEFAULT = ("lint", "unit", "stack")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(test)
+
+
+def test(
+    suites: Annotated[
+        list[str] | None, typer.Argument(help=f"of {', '.join(SUITES)}, or all")
+    ] = None,
+) -> None:
+    """Run the checks and tests; without a name, all but the fault suite."""
+    chosen = tuple(suites or DEFAULT)
+    if chosen == ("all",):
+        chosen = tuple(SUITES)
+    for name in chosen:
+        if name not in SUITES:
+            raise UserError(
+                f"The suite must be one of {', '.join(SUITES)} or all. Got '{name}' instead."
+            )
+    failed = [name for name in chosen if not _passes(name)]
+    if failed:
+        raise RunFailedError(f"Failed: {', '.join(failed)}.")
+
+
+def _passes(name: str) -> bool:
+    out.rule(name, align="left")
+    done = [
+        subprocess.run([sys.executable, *command], cwd=REPOSITORY, check=False)
+        for command in SUITES[name]
+    ]
+    return not any(process.returncode for process in done)

@@ -1,0 +1,172 @@
+"""Commands on pipeline files: list, show, check, and their JSON schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tasks.cli import err, out
+from tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from tasks.pipeline.problems import ProblemsError
+    from tasks.pipeline.schema import Pipeline
+
+Json = Annotated[bool, typer.Option("--json", help="for scripts")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (pipelines, check, schema):
+        app.command()(command)
+
+
+def pipelines(
+    name: Annotated[str | None, typer.Argument(help="show this one, defaults filled in")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the pipeline files, or show one with every default filled in."""
+    from tasks.pipeline.load import load
+
+    if name is None:
+        _list(as_json)
+        return
+    plain = load(name).model_dump(mode="json")
+    if as_json:
+        typer.echo(json.dumps(plain, indent=2))
+    else:
+        import yaml
+
+        typer.echo(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def check(
+    files: Annotated[list[str] | None, typer.Argument(help="paths or names; default: all")] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="fit each model family on made-up rows, too")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Find everything that is wrong in pipeline files. Exit code 2 when something is."""
+    from tasks.pipeline.load import short
+
+    results: list[dict[str, Any]] = []
+    for path in _paths(files):
+        error = _error(path, deep)
+        problems = _plain(error) if error else []
+        results.append({"file": short(path), "ok": error is None, "problems": problems})
+        if as_json:
+            continue
+        if error is None:
+            out.print(f"[green]ok[/] {escape(short(path))}", highlight=False, soft_wrap=True)
+            continue
+        err.print(f"[bold red]{escape(error.what)}[/]", highlight=False, soft_wrap=True)
+        for line in error.lines():
+            err.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps(results, indent=2))
+    if not all(result["ok"] for result in results):
+        raise typer.Exit(UserError.exit_code)
+
+
+def schema() -> None:
+    """Print the JSON schema of a pipeline file, for editors."""
+    from tasks.pipeline.editor_schema import text
+
+    typer.echo(text(), nl=False)
+
+
+def _list(as_json: bool) -> None:
+    from tasks.pipeline.load import load, names
+    from tasks.pipeline.problems import ProblemsError
+
+    rows: list[dict[str, Any]] = []
+    for name in names():
+        try:
+            rows.append(_row(load(name)))
+        except ProblemsError as error:
+            rows.append({"name": name, "problems": _plain(error)})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        out.print(_table(rows))
+    if any("problems" in row for row in rows):
+        raise typer.Exit(UserError.exit_code)
+
+
+def _row(pipeline: Pipeline) -> dict[str, Any]:
+    from tasks.pipeline import space
+
+    return {
+        "name": pipeline.name,
+        "description": pipeline.description,
+        "schedule": pipeline.schedule,
+        "metric": pipeline.metric.name,
+        "trials": pipeline.search.trials,
+        "families": sorted(space.families(space.parse(pipeline.search.space))),
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("name", "description", "schedule", "metric", "trials", "families"):
+        justify: Literal["left", "right"] = "right" if column == "trials" else "left"
+        table.add_column(column, justify=justify, no_wrap=column == "name", overflow="fold")
+    for row in rows:
+        if "problems" in row:
+            table.add_row(escape(row["name"]), "[red]has problems: ./mlops check[/]")
+            continue
+        texts = [row["name"], row["description"], row["schedule"] or "by hand", row["metric"]]
+        table.add_row(*map(escape, texts), str(row["trials"]), ", ".join(row["families"]))
+    return table
+
+
+def _paths(files: list[str] | None) -> list[Path]:
+    from tasks.pipeline.load import names
+    from tasks.settings import settings
+
+    folder = settings().pipelines
+    if files:
+        return [_path(file, folder) for file in files]
+    found = [folder / f"{name}.yaml" for name in names()]
+    if not found:
+        raise UserError(f"There is no pipeline file in {folder}.", fix="Add one: NAME.yaml.")
+    return found
+
+
+def _path(file: str, folder: Path) -> Path:
+    path = Path(file)
+    if path.suffix or path.exists():
+        return path
+    from tasks.pipeline.load import known
+
+    return folder / f"{known(file)}.yaml"
+
+
+def _error(path: Path, deep: bool) -> ProblemsError | None:
+    from tasks.pipeline.load import parse_file
+    from tasks.pipeline.problems import ProblemsError
+
+    try:
+        pipeline = parse_file(path)
+        if deep:
+            from tasks.cli.trial_fit import fit_each_family
+
+            fit_each_family(pipeline)
+    except ProblemsError as error:
+        return error
+    return None
+
+
+def _plain(error: ProblemsError) -> list[dict[str, Any]]:
+    from tasks.pipeline.problems import dotted
+
+    return [
+        {"line": problem.line, "field": dotted(problem.field), "message": str(problem)}
+        for problem in error.problems
+    ]

@@ -1,0 +1,113 @@
+"""Live progress of a DAG run, and what it came to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.live import Live
+from rich.text import Text
+
+from tasks.cli import out
+from tasks.errors import UnavailableError
+from tasks.orchestrator import Airflow, TaskState
+
+STAGES = ("prepare", "search", "select", "evaluate", "gate", "build", "promote", "finish")
+GOOD, BAD = frozenset({"success", "skipped"}), frozenset({"failed", "upstream_failed"})
+
+
+class Progress:
+    """One line a person can follow: the stages, and the trials of the search."""
+
+    def __init__(self, dag_id: str, run_id: str) -> None:
+        self.dag_id, self.run_id = dag_id, run_id
+        self.airflow = Airflow()
+        self.line = Text("queued")
+        self._parent: str | None = None
+
+    def update(self) -> None:
+        """Look again; an outage shows as such and is waited out."""
+        try:
+            tasks = self.airflow.tasks(self.dag_id, self.run_id)
+            self.line = _stages(tasks)
+            if any(task.task == "search" and task.state == "running" for task in tasks):
+                self.line.append("   " + self._trials(), style="cyan")
+        except UnavailableError:
+            self.line = Text("waiting for the stack to answer …", style="yellow")
+
+    def _trials(self) -> str:
+        from tasks.search.progress import summary
+
+        if self._parent is None:
+            slots = self.airflow.xcom(self.dag_id, self.run_id, "prepare")
+            self._parent = slots[0]["slot"]["run_id"]
+        found = summary(self._parent)
+        best = "" if found.best is None else f", best so far {found.best:.5g}"
+        return f"{found.finished + found.failed + found.killed} trials done{best}"
+
+
+def _stages(tasks: list[TaskState]) -> Text:
+    line = Text()
+    for stage in STAGES:
+        states = {task.state for task in tasks if task.task == stage}
+        if states & BAD:
+            mark, style = "✗", "red"
+        elif states and states <= GOOD:
+            mark, style = ("-", "dim") if "skipped" in states else ("✓", "green")
+        elif states & {"running", "success", "up_for_retry", "restarting"}:
+            mark, style = "▸", "bold"
+        else:
+            mark, style = "·", "dim"
+        line.append(f"{mark} {stage}  ", style=style)
+    return line
+
+
+def follow(dag_id: str, run_id: str, *, quiet: bool = False) -> str:
+    """Show a DAG run's progress until it ends; returns its state."""
+    progress = Progress(dag_id, run_id)
+    if quiet:
+        return progress.airflow.wait(dag_id, run_id)
+    if out.is_terminal:
+        with Live(progress.line, console=out, refresh_per_second=4) as live:
+
+            def show() -> None:
+                progress.update()
+                live.update(progress.line)
+
+            return progress.airflow.wait(dag_id, run_id, show)
+    seen = ""
+
+    def report() -> None:
+        nonlocal seen
+        progress.update()
+        if progress.line.plain != seen:
+            seen = progress.line.plain
+            out.print(seen, markup=False, highlight=False)
+
+    return progress.airflow.wait(dag_id, run_id, report)
+
+
+def outcome(dag_id: str, run_id: str) -> dict[str, Any]:
+    """What a finished DAG run came to: `text` in words, and the figures behind it."""
+    airflow = Airflow()
+    failed = [task for task in airflow.tasks(dag_id, run_id) if task.state == "failed"]
+    if failed:
+        log = "\n".join(airflow.log_tail(dag_id, run_id, failed[0]))
+        return {"text": f"{failed[0].task} failed", "failed": failed[0].task, "error": log}
+    unchanged = airflow.xcom(dag_id, run_id, "prepare", "unchanged")
+    if unchanged:
+        return {
+            "text": f"Version {unchanged['version']} stays champion: {unchanged['reason']}",
+            "unchanged": True,
+            "champion": unchanged["version"],
+        }
+    decision = airflow.xcom(dag_id, run_id, "gate")
+    promoted = airflow.xcom(dag_id, run_id, "promote")
+    champion = decision["version"] if promoted else decision["champion"]
+    return {
+        "text": f"Gate: {decision['verdict']} version {decision['version']}. {decision['reason']}",
+        "run": decision["run_id"],
+        "version": decision["version"],
+        "verdict": decision["verdict"],
+        "promoted": bool(promoted),
+        "champion": champion,
+    }

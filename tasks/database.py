@@ -1,0 +1,77 @@
+"""PostgreSQL: the trials of a search, the ledger, and advisory locks."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg2
+import psycopg2.extensions
+
+from tasks.errors import UnavailableError
+from tasks.settings import settings
+
+log = logging.getLogger(__name__)
+
+ROLE = "mlops"
+Connection = psycopg2.extensions.connection
+
+
+def connect(dsn: str | None = None, *, application: str = "mlops") -> Connection:
+    """An autocommitting connection that notices a dead server within about 20 seconds.
+
+    Raises:
+        UnavailableError: PostgreSQL did not answer, or refused the login.
+    """
+    try:
+        connection = psycopg2.connect(
+            dsn or settings().database,
+            application_name=application,
+            connect_timeout=10,
+            keepalives_idle=5,
+            keepalives_interval=5,
+            keepalives_count=3,
+        )
+    except psycopg2.OperationalError as err:
+        raise UnavailableError(
+            "PostgreSQL does not answer.",
+            why=str(err).strip(),
+            fix="Is the stack up? ./mlops status",
+        ) from err
+    connection.autocommit = True
+    return connection
+
+
+def lock_key(name: str) -> int:
+    """The 32-bit advisory-lock key of a name. A collision only delays."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big", signed=True)
+
+
+@contextmanager
+def locked(name: str) -> Iterator[Connection]:
+    """Hold the advisory lock `name` on the yielded connection, which fails once the lock is lost."""
+    connection = connect(application=f"lock {name}"[:63])
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("select pg_advisory_lock(%s, 0)", (lock_key(name),))
+        yield connection
+    finally:
+        connection.close()
+
+
+def migrate(dsn: str) -> None:
+    """Create the tables as their owner and give the role `mlops` what it needs, and no more."""
+    connection = connect(dsn, application="migrate")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("select pg_advisory_lock(%s, 0)", (lock_key("migrate"),))
+            cursor.execute(Path(__file__).with_name("schema.sql").read_text())
+            cursor.execute(
+                f"grant select, insert, update on trial to {ROLE};"
+                f"grant select, insert on ledger to {ROLE};"
+            )
+    finally:
+        connection.close()

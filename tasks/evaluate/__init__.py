@@ -1,0 +1,208 @@
+"""The candidate: the best trial's configuration, refitted, tested once, logged and registered."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import infer_signature
+from sklearn.pipeline import Pipeline as Model
+
+from tasks import metrics, model, plan, tracking
+from tasks.errors import UserError
+from tasks.evaluate.plots import plots
+from tasks.evaluate.provenance import git_commit, requirements
+from tasks.pipeline.schema import Pipeline
+from tasks.prepare.snapshot import Manifest, read_manifest, read_part
+from tasks.refs import BestRef, VersionRef
+from tasks.search.ask import trial_seed
+
+log = logging.getLogger(__name__)
+
+EXAMPLE_ROWS = 5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A refitted model with the rows that made and tested it."""
+
+    pipeline: Pipeline
+    manifest: Manifest
+    params: dict[str, Any]
+    model: Model
+    fitted_on: pd.DataFrame
+    test: pd.DataFrame
+
+    @property
+    def example(self) -> pd.DataFrame:
+        """A few test rows, features only."""
+        return self.features(self.test).head(EXAMPLE_ROWS).reset_index(drop=True)
+
+    def features(self, part: pd.DataFrame) -> pd.DataFrame:
+        """The columns that the model sees."""
+        return part[list(self.pipeline.feature_names)]
+
+    def target(self, part: pd.DataFrame) -> pd.Series[Any]:
+        """The truth, `(rows,)`."""
+        return part[self.pipeline.data.target]
+
+
+def evaluate(best: BestRef) -> VersionRef:
+    """Refit on train + validation, score the test part once, log the model, register it.
+
+    A repeated call finds the version that the first one registered.
+    """
+    version = _registered(best)
+    if version is None:
+        candidate = _refit(best)
+        _log_scores(best, candidate)
+        model_uri = _log_model(best, candidate)
+        version = _register(best, candidate, model_uri)
+    tracking.client().set_registered_model_alias(best.name, tracking.CHALLENGER, str(version))
+    log.info("registered %s version %d as challenger", best.name, version)
+    run = best.model_dump(exclude={"trial", "trial_run_id"})
+    return VersionRef(**run, version=version)
+
+
+def _registered(best: BestRef) -> int | None:
+    found = tracking.client().search_model_versions(
+        f"name = '{best.name}' and run_id = '{best.run_id}'"
+    )
+    return max((int(entry.version) for entry in found), default=None)
+
+
+def _refit(best: BestRef) -> Candidate:
+    """Fit the chosen configuration on all rows that are not the test's, under MLflow's autolog."""
+    pipeline, manifest = plan.read(best.pipeline), read_manifest(best.snapshot)
+    chosen = json.loads(tracking.client().get_run(best.run_id).data.tags[tracking.BEST])
+    rows = pd.concat(
+        [read_part(manifest, part) for part in ("train", "validation") if part in manifest.parts],
+        ignore_index=True,
+    )
+    estimator = model.build(
+        pipeline,
+        chosen["params"],
+        seed=trial_seed(pipeline.search.seed, best.trial),
+        threads=os.cpu_count() or 1,
+    )
+    candidate = Candidate(
+        pipeline, manifest, chosen["params"], estimator, rows, read_part(manifest, "test")
+    )
+    # Autolog puts every get_params() key on the run; the model is logged by hand, without a pickle.
+    mlflow.sklearn.autolog(
+        log_models=False, log_datasets=False, silent=True
+    )
+    try:
+        with _resumed(best.run_id):
+            estimator.fit(candidate.features(rows), candidate.target(rows))
+    finally:
+        mlflow.sklearn.autolog(disable=True)
+    return candidate
+
+
+class _resumed:  # noqa: N801
+    """The parent run as MLflow's active run, left open: `finish` closes it."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+
+    def __enter__(self) -> None:
+        tracking.client()
+        mlflow.start_run(run_id=self.run_id)
+
+    def __exit__(self, *error: object) -> None:
+        mlflow.end_run("RUNNING")
+
+
+def _log_scores(best: BestRef, candidate: Candidate) -> None:
+    """`training_*` and `test_*` of every metric of the task, the plots, the data, the tags."""
+    client, task = tracking.client(), candidate.pipeline.data.task
+    figures = {}
+    for prefix, part in (("training", candidate.fitted_on), ("test", candidate.test)):
+        scores = metrics.scores(
+            task, candidate.model, candidate.features(part), candidate.target(part)
+        )
+        figures |= {f"{prefix}_{name}": value for name, value in scores.items()}
+    for name, value in figures.items():
+        client.log_metric(best.run_id, name, value)
+    predicted = candidate.model.predict(candidate.features(candidate.test))
+    target = candidate.pipeline.data.target
+    for file, chart in plots(task, candidate.target(candidate.test), predicted, target).items():
+        client.log_figure(best.run_id, chart, file)
+    for tag, text in _tags(best, candidate).items():
+        client.set_tag(best.run_id, tag, text)
+    with _resumed(best.run_id):
+        for part in candidate.manifest.parts:
+            rows = candidate.test if part == "test" else candidate.fitted_on
+            dataset = mlflow.data.from_pandas(
+                rows.head(1000),
+                source=candidate.manifest.parts[part].uri,
+                targets=target,
+                name=f"{best.name}/{part}",
+                digest=candidate.manifest.parts[part].sha256[:16],
+            )
+            mlflow.log_input(dataset, context=part)
+
+
+def _log_model(best: BestRef, candidate: Candidate) -> str:
+    """The model as MLflow model: skops, signature, example, pinned requirements; returns its URI."""
+    example = candidate.example
+    predicted = candidate.model.predict(example)
+    with _resumed(best.run_id):
+        logged = mlflow.sklearn.log_model(
+            candidate.model,
+            name="model",
+            serialization_format="skops",
+            skops_trusted_types=model.trusted_types(candidate.model),
+            signature=infer_signature(example, predicted),
+            input_example=example,
+            pip_requirements=requirements(),
+            metadata={
+                "smoke_test": {
+                    "inputs": json.loads(
+                        example.to_json(orient="split", index=False, double_precision=15)
+                    ),
+                    "predictions": np.asarray(predicted).tolist(),
+                }
+            },
+        )
+    return str(logged.model_uri)
+
+
+def _tags(best: BestRef, candidate: Candidate) -> dict[str, str]:
+    return {
+        "author": candidate.pipeline.owner,
+        "description": candidate.pipeline.description,
+        "notes": f"trial {best.trial} of the search, refitted on train + validation",
+        "data_version": candidate.manifest.address,
+        "model_type": str(candidate.params["estimator"]),
+        "git_commit": git_commit(),
+    } | candidate.pipeline.tags
+
+
+def _register(best: BestRef, candidate: Candidate, model_uri: str) -> int:
+    client = tracking.client()
+    if not client.search_registered_models(f"name = '{best.name}'"):
+        client.create_registered_model(best.name, description=candidate.pipeline.description)
+    registered = client.create_model_version(
+        best.name,
+        source=model_uri,
+        run_id=best.run_id,
+        description=candidate.pipeline.description,
+        tags=_tags(best, candidate)
+        | {
+            tracking.SNAPSHOT: best.snapshot,
+            tracking.PIPELINE: best.pipeline,
+            tracking.STAGE: "None",
+        },
+        model_id=model_uri.removeprefix("models:/"),
+    )
+    if registered.status != "READY":
+        raise UserError(f"MLflow did not accept the version: {registered.status_message}")
+    return int(registered.version)

@@ -1,0 +1,162 @@
+"""Who is compared with whom, and on which rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier, DummyRegressor
+
+from tasks import metrics, registry, tracking
+from tasks.errors import UserError
+from tasks.pipeline.schema import Pipeline
+from tasks.prepare import units as hashing
+from tasks.prepare.snapshot import UNIT, Manifest, read_manifest, read_part
+from tasks.store import MissingObjectError
+
+Labels = NDArray[Any]
+
+
+class IncomparableError(Exception):
+    """Why two models cannot be compared fairly; the gate's verdict is then `inconclusive`."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that is scored, with the columns that it takes."""
+
+    label: str
+    model: Any
+    columns: tuple[str, ...]
+
+    def predict(self, rows: pd.DataFrame, truth: Labels, metric: str) -> NDArray[Any]:
+        """What `tasks.gate.bootstrap.statistic` takes as `predicted`.
+
+        Raises:
+            IncomparableError: The model cannot take these rows.
+        """
+        lacking = [column for column in self.columns if column not in rows]
+        if lacking:
+            raise IncomparableError(
+                f"{self.label.capitalize()} needs columns that the test part lacks: "
+                f"{', '.join(lacking)}."
+            )
+        try:
+            predicted = np.asarray(
+                metrics.predictions(self.model, rows[list(self.columns)], metric)
+            )
+        except (ValueError, TypeError, AttributeError) as err:
+            raise IncomparableError(
+                f"{self.label.capitalize()} cannot predict these rows: {err}"
+            ) from err
+        if metric != "log_loss":
+            return predicted
+        # A label that the model never saw has no column: it gave it no chance.
+        column = pd.Index(self.model.classes_).get_indexer(pd.Index(truth))
+        return np.where(column < 0, 0.0, predicted[np.arange(len(truth)), column])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A registered version with the snapshot that it was trained on."""
+
+    name: str
+    version: int
+    manifest: Manifest
+
+    @classmethod
+    def champion(cls, name: str, version: int) -> Trained:
+        """A version by its own tags: it may have come from anywhere.
+
+        Raises:
+            IncomparableError: What it was trained on is not known any more.
+        """
+        entry = registry.version(name, version)
+        uri = entry.tags.get(tracking.SNAPSHOT) if entry is not None else None
+        if uri is None:
+            raise IncomparableError(
+                f"Version {version} has no tag {tracking.SNAPSHOT!r}, so nobody knows which rows "
+                "it was trained on."
+            )
+        try:
+            return cls(name, version, read_manifest(uri))
+        except UserError as err:
+            raise IncomparableError(
+                f"The snapshot that version {version} was trained on is gone: {uri}."
+            ) from err
+
+    def training_rows(self) -> pd.DataFrame:
+        """Train and validation parts: the model was refitted on both.
+
+        Raises:
+            IncomparableError: They are gone.
+        """
+        try:
+            parts = [read_part(self.manifest, part) for part in ("train", "validation")]
+        except MissingObjectError as err:
+            raise IncomparableError(
+                f"Rows that version {self.version} was trained on are gone: {err.what}"
+            ) from err
+        return pd.concat(parts, ignore_index=True)
+
+    def training_units(self, other: Manifest) -> NDArray[np.int64]:
+        """Hashes of the units that it was trained on, as `other` defines a unit.
+
+        Raises:
+            IncomparableError: Its snapshot lacks a column of that definition.
+        """
+        rows = self.training_rows()
+        columns = other.units.columns
+        lacking = [c for c in columns if _kind(self.manifest, c) != _kind(other, c)]
+        if lacking:
+            raise IncomparableError(
+                f"The snapshot of version {self.version} lacks columns that make a unit here, or "
+                f"has them with another type: {', '.join(lacking)}."
+            )
+        if columns == self.manifest.units.columns:
+            return np.asarray(rows[UNIT].unique())
+        return np.unique(hashing.hashes(rows, columns))
+
+    def contender(self) -> Contender:
+        """Its model, loaded."""
+        tracking.client()
+        model = mlflow.sklearn.load_model(f"models:/{self.name}/{self.version}")
+        return Contender(f"version {self.version}", model, self.manifest.features)
+
+
+def check_same_question(challenger: Manifest, champion: Trained) -> None:
+    """Whether both predict the same thing.
+
+    Raises:
+        IncomparableError: They don't.
+    """
+    theirs = champion.manifest
+    if (challenger.target, challenger.task) != (theirs.target, theirs.task):
+        raise IncomparableError(
+            f"Version {champion.version} predicts {theirs.target} ({theirs.task}), this one "
+            f"{challenger.target} ({challenger.task})."
+        )
+
+
+def _kind(manifest: Manifest, column: str) -> str | None:
+    """What a column's values are hashed as; None where there is no such column."""
+    if column not in manifest.columns:
+        return None
+    kind = manifest.columns[column].type
+    return "number" if kind in ("double", "integer", "boolean") else kind
+
+
+def baseline(pipeline: Pipeline, training: pd.DataFrame) -> Contender:
+    """What a first model must beat: the best constant for the metric."""
+    truth = training[pipeline.data.target]
+    if pipeline.data.task == "regression":
+        strategy = "median" if pipeline.metric.name == "mae" else "mean"
+        model: Any = DummyRegressor(strategy=strategy)
+    else:
+        strategy, model = "class frequencies", DummyClassifier(strategy="prior")
+    model.fit(np.zeros((len(truth), 1)), truth)
+    return Contender(f"a baseline (the {strategy})", model, ())

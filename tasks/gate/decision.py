@@ -1,0 +1,167 @@
+"""The verdict on a challenger, with everything that led to it, for machines and in words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.gate.bootstrap import POWER, Improvement
+from tasks.pipeline.schema import GateMode
+from tasks.refs import DecisionRef, Verdict, VersionRef
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Threshold(_Frozen):
+    """A figure that the challenger must reach by itself."""
+
+    metric: str
+    limit: float
+    value: float
+    direction: Literal["minimize", "maximize"]
+
+    @property
+    def kept(self) -> bool:
+        """Whether the figure is at the limit or better; a figure that is none is not."""
+        if self.direction == "minimize":
+            return self.value <= self.limit
+        return self.value >= self.limit
+
+
+class Evidence(_Frozen):
+    """What was measured."""
+
+    metric: str
+    opponent: str = "nothing"
+    """`version 3`, or `a baseline (the mean)` for a first model."""
+    test: str | None = None
+    """Digest of the test part; none when nothing was compared."""
+    used_before: int = 0
+    """Decisions that were made on this test part earlier."""
+    test_rows: int = 0
+    removed: dict[str, int] = {}
+    """Test rows left out, by the reason."""
+    rows: int = 0
+    units: int = 0
+    thresholds: tuple[Threshold, ...] = ()
+    challenger_score: float | None = None
+    opponent_score: float | None = None
+    improvement: Improvement | None = None
+    obstacle: str = ""
+    """Why there is no improvement to judge."""
+
+
+class Decision(Evidence):
+    """The verdict, as the ledger and the run keep it."""
+
+    name: str
+    run_id: str
+    version: int
+    champion: int | None
+    mode: GateMode
+    min_improvement: float
+    verdict: Verdict
+    reason: str
+    promote: bool
+
+    def ref(self, version: VersionRef) -> DecisionRef:
+        """What the next task needs of it."""
+        return DecisionRef(
+            **version.model_dump(),
+            verdict=self.verdict,
+            promote=self.promote,
+            champion=self.champion,
+            reason=self.reason,
+        )
+
+
+def judge(found: Evidence, min_improvement: float) -> tuple[Verdict, str]:
+    """The verdict and its reason."""
+    broken = [t for t in found.thresholds if not t.kept]
+    if broken:
+        figures = ", ".join(f"{t.metric} {t.value:.4g} (limit {t.limit:.4g})" for t in broken)
+        return "reject", f"A threshold is broken: {figures}."
+    gain = found.improvement
+    if gain is None:
+        return "inconclusive", found.obstacle
+    claim = f"better than {found.opponent}" + (
+        f" by more than {min_improvement:.4g}" if min_improvement else ""
+    )
+    sure = f"with {_percent(gain.confidence)} confidence"
+    if gain.lower > min_improvement:
+        return "promote", f"It is {claim} in {found.metric}, {sure}."
+    if gain.upper < min_improvement:
+        return "reject", f"It is not {claim} in {found.metric}, {sure}."
+    return "inconclusive", f"That it is {claim} in {found.metric} was not shown {sure}."
+
+
+_TITLES: dict[Verdict, str] = {
+    "promote": "passed",
+    "reject": "rejected",
+    "inconclusive": "not shown to be better",
+}
+
+
+def words(decision: Decision) -> str:
+    """The decision as a few lines of Markdown."""
+    lines = [f"# {decision.name} version {decision.version}: {_title(decision)}", ""]
+    lines += [decision.reason, ""]
+    lines += [f"- {line}" for line in _facts(decision)]
+    return "\n".join(lines) + "\n"
+
+
+def _title(decision: Decision) -> str:
+    if decision.mode == "disabled":
+        return "promoted unjudged"
+    title = _TITLES[decision.verdict]
+    return f"{title}; promoted all the same" if decision.mode == "dry_run" else title
+
+
+def _facts(decision: Decision) -> list[str]:
+    facts = []
+    if decision.improvement is not None:
+        facts += _comparison(decision, decision.improvement)
+    facts += [
+        f"{t.metric} {t.value:.4g}: {'keeps' if t.kept else 'breaks'} the threshold {t.limit:.4g}."
+        for t in decision.thresholds
+    ]
+    if decision.test is not None:
+        facts += _rows(decision)
+    champion = "no champion" if decision.champion is None else f"version {decision.champion}"
+    facts.append(f"Gate mode {decision.mode}; champion at the time: {champion}.")
+    return facts
+
+
+def _comparison(decision: Decision, gain: Improvement) -> list[str]:
+    result = (
+        f"{decision.metric} {decision.challenger_score:.4g} against {decision.opponent_score:.4g} "
+        f"of {decision.opponent}: an improvement of {gain.estimate:.4g}, above {gain.lower:.4g} "
+        f"and below {gain.upper:.4g} (each with {_percent(gain.confidence)} confidence); "
+        f"above {decision.min_improvement:.4g} is needed."
+    )
+    power = (
+        f"The smallest improvement that these rows show in {_percent(POWER)} of cases: "
+        f"{gain.detectable:.4g} (paired bootstrap, {gain.resamples} resamples of units, "
+        f"seed {gain.seed})."
+    )
+    return [result, power]
+
+
+def _rows(decision: Decision) -> list[str]:
+    removed = [f"{rows} left out: {why}" for why, rows in decision.removed.items() if rows]
+    used = decision.used_before
+    return [
+        f"{decision.rows} of {decision.test_rows} test rows used ({decision.units} units)"
+        + (f"; {'; '.join(removed)}." if removed else "."),
+        f"This test part was used for {used} decision{'' if used == 1 else 's'} before; each use "
+        "makes a win by chance likelier."
+        if used
+        else "This test part was not used for a decision before.",
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"

@@ -1,0 +1,127 @@
+"""What one run may change of its pipeline: the parameters of the trigger form and of `--set`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.pipeline import document
+from tasks.pipeline.checks import check, explain
+from tasks.pipeline.problems import Problem, ProblemsError, did_you_mean, listed
+from tasks.pipeline.schema import Algorithm, GateMode, Pipeline
+
+WHERE = "The run's parameters"
+
+
+class Overrides(BaseModel):
+    """Parameters of one run; None leaves a field as the file has it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trials: int | None = None
+    slots: int | None = None
+    seed: int | None = None
+    algorithm: Algorithm | None = None
+    trial_timeout: float | None = None
+    timeout: float | None = None
+    points: tuple[dict[str, Any], ...] | None = None
+    snapshot: str | None = None
+    """The manifest's URI of a snapshot to run on again."""
+    gate_mode: GateMode | None = None
+    force: bool = False
+    """Run though nothing changed since the champion was made."""
+
+
+FIELDS: dict[str, tuple[str, str]] = {
+    "trials": ("search", "trials"),
+    "slots": ("search", "slots"),
+    "seed": ("search", "seed"),
+    "algorithm": ("search", "algorithm"),
+    "trial_timeout": ("search", "trial_timeout"),
+    "timeout": ("search", "timeout"),
+    "points": ("search", "points"),
+    "gate_mode": ("gate", "mode"),
+}
+"""Where the file says what a parameter changes."""
+
+
+def resolve(pipeline: Pipeline, overrides: Overrides) -> Pipeline:
+    """The pipeline as this run uses it.
+
+    Raises:
+        UserError: A `ProblemsError`; fields are named as in the form.
+    """
+    raw = pipeline.model_dump()
+    changed = False
+    for name, (section, key) in FIELDS.items():
+        value = getattr(overrides, name)
+        if value is not None:
+            raw[section][key] = value
+            changed = True
+    if not changed:
+        return pipeline
+    result = check(raw, None)
+    if isinstance(result, list):
+        raise ProblemsError(WHERE, [_as_in_form(problem) for problem in result])
+    return result
+
+
+def parse(raw: Mapping[str, Any]) -> Overrides:
+    """Overrides from plain values, such as the conf of a DAG run.
+
+    Raises:
+        UserError: A `ProblemsError` with everything that is wrong.
+    """
+    try:
+        return Overrides.model_validate(raw)
+    except ValidationError as error:
+        raise ProblemsError(WHERE, explain(error, Overrides, raw)) from None
+
+
+def parse_set(settings: Iterable[str]) -> Overrides:
+    """Overrides from the command line's `NAME=VALUE`; a value is read as YAML.
+
+    Raises:
+        UserError: A `ProblemsError` with everything that is wrong.
+    """
+    known = list(Overrides.model_fields)
+    raw: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            problems.append(Problem((setting,), "be NAME=VALUE", setting))
+        elif name not in known:
+            fix = did_you_mean(name, known)
+            problems.append(Problem((name,), f"be one of {listed(known)}", name, fix))
+        elif name in raw:
+            problems.append(Problem((name,), "be given once", text))
+        else:
+            try:
+                raw[name] = document.parse(text).data
+            except yaml.YAMLError as error:
+                problem = document.syntax_problem(error)
+                problems.append(dataclasses.replace(problem, field=(name,), line=None))
+            except ProblemsError as error:
+                problems += [
+                    dataclasses.replace(p, field=(name, *p.field), line=None)
+                    for p in error.problems
+                ]
+    try:
+        overrides = parse(raw)
+    except ProblemsError as error:
+        problems += error.problems
+    if problems:
+        raise ProblemsError(WHERE, problems)
+    return overrides
+
+
+def _as_in_form(problem: Problem) -> Problem:
+    for name, place in FIELDS.items():
+        if problem.field[: len(place)] == place:
+            return dataclasses.replace(problem, field=(name, *problem.field[len(place) :]))
+    return problem

@@ -1,0 +1,51 @@
+"""From a pipeline's sources to an immutable snapshot and the parent run of a DAG run."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from tasks.refs import Ref, SlotRef
+
+if TYPE_CHECKING:
+    from tasks.pipeline.overrides import Overrides
+
+log = logging.getLogger(__name__)
+
+
+class Prepared(Ref):
+    """The slots to search, or none with the version that these inputs made already."""
+
+    slots: tuple[SlotRef, ...]
+    unchanged: int | None = None
+    """The champion's version, when snapshot, file and code are those that made it."""
+    reason: str = ""
+
+
+def prepare(name: str, dag_run: str, overrides: Overrides) -> Prepared:
+    """Make or find the snapshot and the parent run of a DAG run.
+
+    Raises:
+        UserError: the file, the data or the overrides are wrong; nothing was made but a report.
+        UnavailableError: a source or a server did not answer, and the store has no copy.
+    """
+    # Not at the top: whoever only reads a snapshot would pay for pandera and the fetchers.
+    from tasks import plan
+    from tasks.pipeline.load import load
+    from tasks.pipeline.overrides import resolve
+    from tasks.prepare import make, run
+
+    pipeline = resolve(load(name), overrides)
+    plan_uri = plan.write(pipeline)
+    manifest = (
+        make.chosen(pipeline, overrides.snapshot) if overrides.snapshot else make.made(pipeline)
+    )
+    inputs = run.inputs_digest(pipeline, manifest)
+    champion = None if overrides.force else run.made_by(name, inputs)
+    if champion is not None:
+        reason = f"data, pipeline file and code are those that made version {champion}"
+        log.info("unchanged: %s", reason)
+        return Prepared(slots=(), unchanged=champion, reason=reason)
+    reference = run.parent(pipeline, dag_run, plan_uri, manifest, inputs)
+    slots = range(min(pipeline.search.slots, pipeline.search.trials))
+    return Prepared(slots=tuple(SlotRef(**reference.model_dump(), slot=slot) for slot in slots))

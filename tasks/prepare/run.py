@@ -1,0 +1,101 @@
+"""The parent run of a DAG run, and whether its inputs made the champion already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+import tasks
+from tasks import store, tracking
+from tasks.database import locked
+from tasks.pipeline.schema import Pipeline
+from tasks.prepare import function
+from tasks.prepare.snapshot import Manifest, file_digest
+from tasks.refs import RunRef
+from tasks.settings import settings
+
+log = logging.getLogger(__name__)
+
+SAYS_NOTHING = {"schedule", "owner", "description", "tags"}
+"""Parts of a pipeline file that change no model."""
+APART = ("cli", "stack")
+"""Packages whose code no model depends on."""
+
+
+def inputs_digest(pipeline: Pipeline, manifest: Manifest) -> str:
+    """Digest of all that a version is made from: snapshot, pipeline as resolved, code."""
+    body = [
+        manifest.address,
+        pipeline.model_dump(mode="json", exclude=SAYS_NOTHING),
+        code_digest(pipeline),
+    ]
+    return store.digest(json.dumps(body).encode())
+
+
+def code_digest(pipeline: Pipeline) -> str:
+    """Digest of the code that makes a version: `tasks`, the pipeline's own Python file."""
+    root = Path(tasks.__file__).parent
+    files = [
+        path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] not in APART
+    ]
+    files.append(settings().pipelines / f"{pipeline.name}.py")
+    if pipeline.data.prepare:
+        files.append(function.path_of(pipeline.data.prepare))
+    digest = hashlib.sha256()
+    for path in files:
+        if path.exists():
+            digest.update(f"{path.name}\0{file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def made_by(name: str, inputs: str) -> int | None:
+    """The champion's version, if these inputs made it."""
+    champion = tracking.alias_version(name, tracking.CHAMPION)
+    if champion is None:
+        return None
+    client = tracking.client()
+    try:
+        run = client.get_run(client.get_model_version(name, str(champion)).run_id or "")
+    except MlflowException as err:
+        if err.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return None  # deleted by hand: nobody knows its inputs any more
+        raise
+    return champion if run.data.tags.get(tracking.INPUTS) == inputs else None
+
+
+def parent(
+    pipeline: Pipeline, dag_run: str, plan_uri: str, manifest: Manifest, inputs: str
+) -> RunRef:
+    """The one parent run of a DAG run; a second try finds what the first made.
+
+    A DAG run that was cleared and now starts from other inputs gets a new one: trials of the old
+    inputs must not be taken for its own.
+    """
+    client = tracking.client()
+    with locked(f"prepare/{pipeline.name}"):
+        found = tracking.find_run(pipeline.name, tracking.DAG_RUN, dag_run)
+        if found and found.data.tags.get(tracking.INPUTS) == inputs:
+            if found.info.status != "RUNNING":
+                client.update_run(found.info.run_id, status="RUNNING")
+            log.info("the parent run is there: %s", found.info.run_id)
+            return tracking.reference(found)
+        if found and found.info.status == "RUNNING":
+            client.set_terminated(found.info.run_id, "KILLED")
+        run = client.create_run(
+            tracking.experiment(pipeline.name),
+            run_name=dag_run.rpartition("/")[2],
+            tags={
+                tracking.DAG_RUN: dag_run,
+                tracking.NAME: pipeline.name,
+                tracking.SNAPSHOT: manifest.uri,
+                tracking.PIPELINE: plan_uri,
+                tracking.INPUTS: inputs,
+            },
+        )
+        log.info("parent run %s", run.info.run_id)
+        return tracking.reference(run)

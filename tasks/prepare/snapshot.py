@@ -1,0 +1,218 @@
+"""A snapshot: the Parquet parts of a table and the manifest that was written last."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks import store
+from tasks.errors import UserError
+from tasks.pipeline.schema import Column, Data, Scalar, Split, Task
+
+UNIT = "__unit__"
+"""Column of the parts: the hash of the row's unit, without the seed, so that snapshots compare."""
+FORMAT = 1
+"""Raised when the same inputs would give other rows or another manifest."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Part(_Frozen):
+    """One Parquet file, its rows in the order of the sources."""
+
+    uri: str
+    rows: int
+    units: int
+    sha256: str
+
+
+class Units(_Frozen):
+    """What must stay on one side: equal values in `columns`."""
+
+    kind: Literal["groups", "row"]
+    columns: tuple[str, ...]
+
+
+class Numbers(_Frozen):
+    """A column of numbers or booleans in the training part; None where there is no value."""
+
+    kind: Literal["numbers"] = "numbers"
+    count: int
+    nulls: int
+    mean: float | None
+    std: float | None
+    min: float | None
+    q25: float | None
+    median: float | None
+    q75: float | None
+    max: float | None
+
+
+class Categories(_Frozen):
+    """A column of texts in the training part, with its most frequent values."""
+
+    kind: Literal["categories"] = "categories"
+    count: int
+    nulls: int
+    distinct: int
+    counts: dict[str, int]
+
+
+class Times(_Frozen):
+    """A column of times in the training part."""
+
+    kind: Literal["times"] = "times"
+    count: int
+    nulls: int
+    min: datetime | None
+    max: datetime | None
+
+
+Statistics = Annotated[Numbers | Categories | Times, Field(discriminator="kind")]
+
+
+class SourceRecord(_Frozen):
+    """A source as it was read."""
+
+    uri: str
+    format: str
+    options: dict[str, Scalar | None]
+    constants: dict[str, Scalar]
+    files: tuple[str, ...]
+    """Addresses of the files, in order."""
+    sha256: tuple[str, ...]
+    """Their digests; the store has each under `sources/`."""
+
+
+class Dropped(_Frozen):
+    """Rows that broke a rule and were left out."""
+
+    rows: int
+    report: str | None
+    """URI of the report, a CSV file."""
+
+
+class Manifest(_Frozen):
+    """What a snapshot is made of, and from what."""
+
+    format: int = FORMAT
+    name: str
+    address: str
+    """Digest of everything that decides the rows; the same inputs have the same."""
+    uri: str
+    """Where this manifest lies."""
+    created_at: datetime
+    """When it was first made: no part of the address."""
+    target: str
+    task: Task
+    columns: dict[str, Column]
+    features: tuple[str, ...]
+    units: Units
+    split: Split
+    parts: dict[str, Part]
+    """`train`, `validation`, `test`; one without rows is left out."""
+    statistics: dict[str, Statistics]
+    sources: tuple[SourceRecord, ...]
+    function: str | None
+    """Digest of the user's preparation function."""
+    dropped: Dropped
+
+
+def manifest_uri(name: str, address: str) -> str:
+    """Where the manifest of a snapshot lies, its parts beside it."""
+    return store.data_uri(f"snapshots/{name}/{address[:16]}/manifest.json")
+
+
+def read_manifest(uri: str) -> Manifest:
+    """The manifest at `uri`.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return Manifest.model_validate_json(store.get_bytes(uri))
+    except (store.MissingObjectError, ValidationError, ValueError) as err:
+        raise UserError(
+            f"The 'snapshot' must be the URI of a snapshot's manifest. Got {uri!r} instead.",
+            why=str(err),
+            fix="The tag 'snapshot' of an earlier run holds one.",
+        ) from err
+
+
+def find_manifest(uri: str) -> Manifest | None:
+    """The manifest at `uri`, if the snapshot is complete."""
+    return read_manifest(uri) if store.exists(uri) else None
+
+
+def write_manifest(manifest: Manifest) -> None:
+    """Make the snapshot complete; its parts must be there."""
+    store.put_bytes(manifest.uri, manifest.model_dump_json(indent=2).encode())
+
+
+def read_part(manifest: Manifest, part: str) -> pd.DataFrame:
+    """Rows of a part: the pipeline's columns and `UNIT`; none if the snapshot has no such part."""
+    entry = manifest.parts.get(part)
+    if entry is None:
+        schema = _schema(manifest.columns, manifest.target, manifest.task)
+        return pd.DataFrame(schema.empty_table().to_pandas())
+    with tempfile.TemporaryDirectory(prefix="mlops-snapshot-") as folder:
+        path = Path(folder) / "part.parquet"
+        store.download(entry.uri, path)
+        if file_digest(path) != entry.sha256:
+            raise UserError(
+                f"{entry.uri} is not the file that its manifest names.",
+                fix=f"Delete {manifest.uri} and prepare again.",
+            )
+        rows = pq.read_table(path, partitioning=None)
+        return pd.DataFrame(rows.to_pandas(split_blocks=True, self_destruct=True))
+
+
+def write_part(uri: str, table: pd.DataFrame, data: Data) -> Part:
+    """Write rows, which have the pipeline's columns and `UNIT`, as one Parquet file."""
+    schema = _schema(data.columns, data.target, data.task)
+    rows = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
+    with tempfile.TemporaryDirectory(prefix="mlops-snapshot-") as folder:
+        path = Path(folder) / "part.parquet"
+        pq.write_table(rows.replace_schema_metadata(None), path, compression="zstd")
+        store.upload(path, uri)
+        return Part(
+            uri=uri,
+            rows=len(table),
+            units=int(table[UNIT].nunique()),
+            sha256=file_digest(path),
+        )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def now() -> datetime:
+    """The time of a manifest."""
+    return datetime.now(tz=UTC).replace(microsecond=0)
+
+
+def _schema(columns: dict[str, Column], target: str, task: Task) -> Any:
+    types = {
+        name: pa.string()
+        if column.type in ("category", "string")
+        else pa.timestamp("us")
+        if column.type == "datetime"
+        else pa.int64()
+        if name == target and task != "regression"
+        else pa.float64()
+        for name, column in columns.items()
+    }
+    return pa.schema([*types.items(), (UNIT, pa.int64())])

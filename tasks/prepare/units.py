@@ -1,0 +1,69 @@
+"""A unit's 64-bit hash: the same on every platform and with every version of every library.
+
+A value becomes 64 bits (a number: its IEEE 754 double, with one zero and one NaN; a time:
+microseconds since 1970; a text: BLAKE2b of its UTF-8), is mixed with its column's name, and the
+columns are mixed one after the other in the order of their names. The mixing is splitmix64's
+finalizer (Steele, Lea, Flood 2014). Nothing of it may change without a new snapshot format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Bits = NDArray[np.uint64]
+
+_NAN = np.uint64(0x7FF8000000000000)
+_NULL_TEXT = np.uint64(0xFFF8000000000001)  # a NaN that no number can be here
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+def hashes(table: pd.DataFrame, columns: Iterable[str]) -> NDArray[np.int64]:
+    """The unit's hash of each row, `(rows,)`: equal values in `columns`, equal hash."""
+    state = np.zeros(len(table), dtype=np.uint64)
+    for name in sorted(columns):
+        state ^= _mix(_bits(table[name]) ^ _text_bits(name))
+        state = _mix(state)
+    return state.view(np.int64)
+
+
+def positions(units: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Where each unit falls in [0, 1) under `seed`, `(rows,)`."""
+    key = _mix(np.array([seed], dtype=np.uint64))
+    mixed = _mix(units.view(np.uint64) ^ key)
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(values: Bits) -> Bits:
+    out = values + _GOLDEN
+    out ^= out >> np.uint64(30)
+    out *= _FIRST
+    out ^= out >> np.uint64(27)
+    out *= _SECOND
+    out ^= out >> np.uint64(31)
+    return out
+
+
+def _bits(column: pd.Series[Any]) -> Bits:
+    if pd.api.types.is_datetime64_dtype(column.dtype):
+        return column.to_numpy().astype("datetime64[us]").view(np.uint64)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        numbers = column.to_numpy(dtype=np.float64, copy=True)
+        numbers[numbers == 0] = 0.0  # -0.0 too
+        bits = numbers.view(np.uint64)
+        bits[np.isnan(numbers)] = _NAN
+        return bits
+    codes, texts = pd.factorize(column)
+    table = np.array([*(_text_bits(str(text)) for text in texts), _NULL_TEXT], dtype=np.uint64)
+    return table[codes]  # a null has code -1: the last
+
+
+def _text_bits(text: str) -> np.uint64:
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return np.uint64(int.from_bytes(digest, "little"))

@@ -1,0 +1,62 @@
+"""The small JSON references that pass from task to task: URIs, run ids, versions; never data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Verdict = Literal["promote", "reject", "inconclusive"]
+
+
+class Ref(BaseModel):
+    """A frozen reference; `model_dump(mode="json")` is what Airflow stores."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunRef(Ref):
+    """One DAG run: its parent MLflow run, the pipeline as resolved for it, and its snapshot."""
+
+    name: str
+    run_id: str
+    pipeline: str
+    """URI of the resolved pipeline file (JSON), named by its digest."""
+    snapshot: str
+    """URI of the snapshot's manifest."""
+
+
+class SlotRef(RunRef):
+    """One slot of a search."""
+
+    slot: int
+
+
+class BestRef(RunRef):
+    """The trial that `select` chose."""
+
+    trial: int
+    trial_run_id: str
+
+
+class VersionRef(RunRef):
+    """A registered model version."""
+
+    version: int
+
+
+class DecisionRef(VersionRef):
+    """The gate's verdict on a version, made against `champion` (none: the first)."""
+
+    verdict: Verdict
+    promote: bool
+    """The verdict under the gate's mode: `dry_run` and `disabled` promote whatever the verdict."""
+    champion: int | None
+    reason: str
+
+
+class BuildRef(DecisionRef):
+    """A version whose server ran and passed the smoke test."""
+
+    address: str
+    """host:port of the server."""

@@ -1,0 +1,43 @@
+"""The hyperparameter search. Importing this imports no ML library; its functions do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks.refs import RunRef, SlotRef
+
+
+def search(slot: SlotRef) -> dict[str, Any]:
+    """Run trials of the search until each has an outcome; returns a small summary.
+
+    Call it from the main thread. It can be called again, and side by side for other slots.
+
+    Raises:
+        UserError: The pipeline and its snapshot do not fit together.
+        UnavailableError: A server was away for minutes.
+    """
+    from tasks import plan, process
+    from tasks.search.worker import Setup, Worker
+
+    pipeline = plan.read(slot.pipeline)
+    threads = max(1, process.cores() // pipeline.search.slots)
+    worker = Worker(Setup(pipeline.model_dump(mode="json"), slot.snapshot, threads))
+    worker.start()  # it loads for seconds, meanwhile this process loads hyperopt
+    try:
+        from tasks.search.slot import Slot
+
+        return Slot(slot, pipeline, worker).run()
+    finally:
+        worker.stop()
+
+
+def publish_rest(run: RunRef) -> None:
+    """Publish the trials that dead slots left, and delete what they began twice.
+
+    Raises:
+        UnavailableError: MLflow or PostgreSQL does not answer.
+    """
+    from tasks.search import publish
+
+    publish.publish_rest(run)

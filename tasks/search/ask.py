@@ -1,0 +1,141 @@
+"""Which point a trial tries: hyperopt's answer to what the search has seen so far.
+
+The answer depends on the search's seed, the trial's number and the rows of the table, on nothing
+else: an interrupted search with one slot asks for the same points as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from hyperopt import JOB_STATE_DONE, STATUS_FAIL, STATUS_OK, Trials, rand, tpe
+from hyperopt.base import Domain
+
+from tasks.pipeline import space
+from tasks.pipeline.schema import Pipeline
+from tasks.search.table import Row, Vals
+
+MOST_START_UP = 20
+
+
+def trial_seed(search_seed: int, tid: int) -> int:
+    """The seed of a trial's estimator."""
+    return int(_sequence(search_seed, tid).generate_state(1)[0])
+
+
+class History:
+    """What is known of a search. Recorded trials are kept: they change no more."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, Row] = {}
+        self._pending: list[Row] = []
+        self.first = 0
+        """Every trial below this one is recorded and known here."""
+
+    def update(self, rows: Iterable[Row]) -> None:
+        """Take in the asked trials from number `first` on."""
+        self._pending = []
+        for row in rows:
+            if row.outcome is None:
+                self._pending.append(row)
+            else:
+                self._done[row.tid] = row
+        while self.first in self._done:
+            self.first += 1
+
+    def recorded(self, tid: int) -> bool:
+        """Whether the trial has an outcome."""
+        return tid in self._done
+
+    def asked(self, tid: int) -> Row | None:
+        """The row of a trial that was asked and has no outcome."""
+        return next((row for row in self._pending if row.tid == tid), None)
+
+    def best(self) -> Row | None:
+        """The trial with the lowest loss."""
+        finished = (row for row in self._done.values() if row.loss is not None)
+        return min(finished, key=lambda row: (row.loss, row.tid), default=None)
+
+    def rows(self) -> list[Row]:
+        """All asked trials, by number."""
+        return sorted((*self._done.values(), *self._pending), key=lambda row: row.tid)
+
+
+class Asker:
+    """The points of one search."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        search = pipeline.search
+        self.node = space.parse(search.space)
+        self._algorithm, self._seed = search.algorithm, search.seed
+        self.given = [space.to_vals(self.node, point) for point in search.points]
+        self._grid = space.grid(self.node) if search.algorithm == "grid" else None
+        self.total = search.trials
+        if self._grid is not None:
+            self.total = min(search.trials, len(self.given) + self._grid.size)
+        self.start_up = min(MOST_START_UP, self.total // 4)
+        self._domain = Domain(_never_called, space.to_hyperopt(self.node))
+
+    def ask(self, tid: int, history: History) -> Vals:
+        """The vals of trial `tid`, which is not in the history."""
+        if self._grid is not None:
+            return dict(self._grid.at(tid - len(self.given)))
+        seed = int(np.random.default_rng(_sequence(self._seed, tid)).integers(2**31))
+        if self._algorithm == "random" or tid < max(self.start_up, 1):
+            docs = rand.suggest([tid], self._domain, Trials(), seed)
+        else:
+            trials = _Seen([self._document(row) for row in history.rows()])
+            docs = tpe.suggest([tid], self._domain, trials, seed, n_startup_jobs=0, verbose=False)
+        return {label: _plain(one[0]) for label, one in docs[0]["misc"]["vals"].items() if one}
+
+    def _document(self, row: Row) -> dict[str, Any]:
+        """The row as hyperopt sees it.
+
+        What failed or still runs counts as failed: an error or NaN would be left out of the
+        history, and TPE would go back there.
+        """
+        labels = self._domain.params
+        failed = {"status": STATUS_FAIL}
+        return {
+            "tid": row.tid,
+            "spec": None,
+            "exp_key": None,
+            "owner": None,
+            "version": 0,
+            "book_time": None,
+            "refresh_time": None,
+            "state": JOB_STATE_DONE,
+            "result": failed if row.loss is None else {"status": STATUS_OK, "loss": row.loss},
+            "misc": {
+                "tid": row.tid,
+                "cmd": ("domain_attachment", "FMinIter_Domain"),
+                "workdir": None,
+                "idxs": {label: [row.tid] if label in row.vals else [] for label in labels},
+                "vals": {label: [row.vals[label]] if label in row.vals else [] for label in labels},
+            },
+        }
+
+
+class _Seen(Trials):  # type: ignore[misc]
+    """Trials of given documents, without a copy and a check of each."""
+
+    def __init__(self, documents: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self._dynamic_trials = documents
+        self.refresh()
+
+
+def _sequence(search_seed: int, tid: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence([search_seed, tid])
+
+
+def _never_called(_: object) -> None:
+    raise NotImplementedError
+
+
+def _plain(value: Any) -> int | float:
+    """A numpy scalar as JSON knows it."""
+    plain: int | float = value.item() if isinstance(value, np.generic) else value
+    return plain

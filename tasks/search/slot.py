@@ -1,0 +1,209 @@
+"""One slot of a search: trial after trial, until each has an outcome.
+
+    lease  = a PostgreSQL session, which ends with this process or when it falls silent
+    tid    = the lowest trial without an outcome whose lock the lease gets
+    vals   = the asked point, written before the fit: to the others it is pending
+    result = the fit, in the slot's process for trials
+    record = over the same lease: whoever lost the lock has lost the session, and cannot write
+
+Nothing is ever adopted or swept; MLflow gets its copy behind the next fit.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tasks.errors import UnavailableError
+from tasks.pipeline import space
+from tasks.pipeline.schema import Pipeline
+from tasks.refs import SlotRef
+from tasks.search.ask import Asker, History, trial_seed
+from tasks.search.points import first_points, point
+from tasks.search.publisher import Publisher
+from tasks.search.session import START, Lease, LeaseLostError
+from tasks.search.table import Row, Table, Vals
+from tasks.search.worker import TimeUpError, Worker, WorkerDiedError
+
+log = logging.getLogger(__name__)
+
+MOST_DEATHS = 3
+"""A trial that killed its process so often has failed."""
+OTHERS = 0.3
+"""Seconds between looks while all open trials are in other slots."""
+OUTAGE_LIMIT = 300.0
+"""Seconds that PostgreSQL may be away."""
+PUBLISHING_LIMIT = 30.0
+"""Seconds at the end for what is not yet in MLflow."""
+
+
+class Slot:
+    """The state of one slot; `run` is all there is to do with it."""
+
+    def __init__(self, ref: SlotRef, pipeline: Pipeline, worker: Worker) -> None:
+        self._ref, self._pipeline, self._worker = ref, pipeline, worker
+        self._asker = Asker(pipeline)
+        self._history = History()
+        self._publisher = Publisher(ref)
+        self._recorded = 0
+
+    def run(self) -> dict[str, Any]:
+        """Run trials until there is none left; returns a summary.
+
+        Raises:
+            UserError: The pipeline and its snapshot do not fit together.
+            UnavailableError: PostgreSQL or the store was away for minutes.
+        """
+        while True:
+            try:
+                with self._lease() as lease:
+                    self._trials(Table(lease))
+                    break
+            except LeaseLostError as err:
+                log.warning("lost the session with PostgreSQL, connecting again: %s", err)
+                time.sleep(OTHERS)
+        self._publisher.close(PUBLISHING_LIMIT)
+        best = self._history.best()
+        return {
+            "slot": self._ref.slot,
+            "recorded": self._recorded,
+            "best": best and best.figure,
+            "best_trial": best and best.tid,
+        }
+
+    @contextmanager
+    def _lease(self) -> Iterator[Lease]:
+        """A new session, waiting for a server that is away."""
+        deadline, pause = time.monotonic() + OUTAGE_LIMIT, 0.2
+        while True:
+            try:
+                lease = Lease(self._ref.run_id)
+            except (UnavailableError, LeaseLostError) as err:
+                if time.monotonic() + pause > deadline:
+                    raise UnavailableError("PostgreSQL is away.", why=str(err)) from err
+                log.warning("PostgreSQL does not answer, waiting: %s", err)
+                time.sleep(pause)
+                pause = min(2 * pause, 5)
+            else:
+                break
+        with lease:
+            yield lease
+
+    def _trials(self, table: Table) -> None:
+        self._begin(table)
+        while True:
+            self._worker.ready(table.lease.lost)
+            tid = self._take(table)
+            if tid is None:
+                return
+            self._trial(table, tid)
+            table.lease.unlock(tid)
+
+    def _begin(self, table: Table) -> None:
+        """Write the first points once, so that a champion moved meanwhile changes nothing."""
+        table.lease.lock(START)
+        if not table.rows():
+            defaults = self._worker.ready(table.lease.lost)
+            table.ask(first_points(self._pipeline, self._asker, defaults))
+        table.lease.unlock(START)
+
+    def _take(self, table: Table) -> int | None:
+        """Lock the lowest trial that is free; None when there is nothing left to do."""
+        while True:
+            if self._time_left(table) <= 0:
+                self._close(table)
+                return None
+            left = table.open(self._asker.total, self._history.first)
+            if not left:
+                self._history.update(table.rows(self._history.first))
+                return None
+            tid = next((tid for tid in left if table.lease.try_lock(tid)), None)
+            if tid is None:
+                table.lease.lost.wait(OTHERS)
+                continue
+            self._history.update(table.rows(self._history.first))
+            if not self._history.recorded(tid):
+                return tid
+            table.lease.unlock(tid)
+
+    def _trial(self, table: Table, tid: int) -> None:
+        """Ask, fit, record. The lock is held."""
+        row = self._history.asked(tid)
+        vals = row.vals if row else self._ask(table, tid)
+        params = space.evaluate(self._asker.node, vals)
+        job = {"params": params, "seed": trial_seed(self._pipeline.search.seed, tid)}
+        limit = min(self._pipeline.search.trial_timeout, self._time_left(table))
+        table.begin(tid)
+        try:
+            result = self._worker.run(job, limit, table.lease.lost)
+        except TimeUpError:
+            result = _killed(f"It was over its time limit of {limit:g} s.", limit)
+        except WorkerDiedError as err:
+            table.died(tid)
+            deaths = 1 + (row.deaths if row else 0)
+            log.warning("trial %d lost its process, death %d: %s", tid, deaths, err)
+            if deaths < MOST_DEATHS:
+                return
+            result = {"outcome": "failed", "error": f"Its process died {deaths} times.\n{err}"}
+        table.record(tid, result)
+        self._history.update([_row(tid, vals, result)])
+        self._recorded += 1
+        self._publisher.wake()
+        self._tell(tid, params, result)
+
+    def _ask(self, table: Table, tid: int) -> Vals:
+        vals = self._asker.ask(tid, self._history)
+        table.ask([point(self._asker.node, tid, vals)])
+        return vals
+
+    def _time_left(self, table: Table) -> float:
+        """Seconds that the whole search may still take."""
+        timeout = self._pipeline.search.timeout
+        return float("inf") if timeout is None else timeout - table.age()
+
+    def _close(self, table: Table) -> None:
+        """Record what the end of the time found open; a fit in another slot ends by itself."""
+        for tid in table.unfinished():
+            if table.lease.try_lock(tid):
+                if tid in table.unfinished():
+                    table.record(tid, _killed("The time of the search was up.", 0.0))
+                table.lease.unlock(tid)
+        self._history.update(table.rows(self._history.first))
+        self._publisher.wake()
+        log.info("the time of the search is up")
+
+    def _tell(self, tid: int, params: dict[str, Any], result: dict[str, Any]) -> None:
+        """One line a person reads along."""
+        flat = space.flatten(params)
+        shown = " ".join(f"{key}={_short(value)}" for key, value in flat.items())
+        if result["outcome"] != "finished":
+            log.warning("trial %d %s: %s: %s", tid, result["outcome"], shown, result["error"])
+            return
+        best = self._history.best()
+        assert best is not None
+        log.info(
+            "trial %d of %d: val_%s %.6g in %.2f s, best %.6g (trial %d): %s",
+            tid,
+            self._asker.total,
+            self._pipeline.metric.name,
+            result["figure"],
+            result["metrics"]["duration_s"],
+            best.figure,
+            best.tid,
+            shown,
+        )
+
+
+def _killed(error: str, seconds: float) -> dict[str, Any]:
+    return {"outcome": "killed", "error": error, "metrics": {"duration_s": seconds}}
+
+
+def _row(tid: int, vals: Vals, result: dict[str, Any]) -> Row:
+    return Row(tid, vals, result["outcome"], result.get("loss"), result.get("figure"), 0)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

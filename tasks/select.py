@@ -1,0 +1,126 @@
+"""The best trial of a finished search, and the leaderboard."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.entities import Run
+
+from tasks import plan, tracking
+from tasks.errors import RunFailedError
+from tasks.pipeline import space
+from tasks.pipeline.schema import Pipeline
+from tasks.refs import BestRef, RunRef
+from tasks.search import publish_rest
+from tasks.search.progress import summary, trial_params
+
+log = logging.getLogger(__name__)
+mpl.use("agg")
+
+
+def select(run: RunRef) -> BestRef:
+    """Choose the trial with the best validation figure; ties go to the shorter, then the earlier.
+
+    Raises:
+        RunFailedError: No trial finished with a finite figure.
+    """
+    publish_rest(run)
+    pipeline = plan.read(run.pipeline)
+    ranking = _ranking(run, pipeline)
+    if not ranking:
+        counts = summary(run.run_id)
+        raise RunFailedError(
+            f"None of the {counts.asked} trials finished: {counts.failed} failed, "
+            f"{counts.killed} were stopped at the time limit.",
+            why="\n".join(counts.errors),
+            fix="The child runs in MLflow hold each error.",
+        )
+    _report(run, pipeline, ranking)
+    best = ranking[0]
+    trial = int(best.data.tags[tracking.TRIAL])
+    params = trial_params(run.run_id, trial, space.parse(pipeline.search.space))
+    client = tracking.client()
+    client.set_tag(run.run_id, tracking.BEST, json.dumps({"trial": trial, "params": params}))
+    figure = f"val_{pipeline.metric.name}"
+    client.log_metric(run.run_id, figure, best.data.metrics[figure])
+    log.info(
+        "best of %d: trial %d, %s %.6g, %s",
+        len(ranking),
+        trial,
+        figure,
+        best.data.metrics[figure],
+        params,
+    )
+    return BestRef(**run.model_dump(), trial=trial, trial_run_id=best.info.run_id)
+
+
+def _ranking(run: RunRef, pipeline: Pipeline) -> list[Run]:
+    """Finished child runs with a finite figure, best first; the server filters and sorts."""
+    figure = f"val_{pipeline.metric.name}"
+    order = "ASC" if pipeline.metric.direction == "minimize" else "DESC"
+    client, found, token = tracking.client(), [], None
+    while True:
+        page = client.search_runs(
+            [tracking.experiment(run.name)],
+            f"tags.`{tracking.PARENT}` = '{run.run_id}' and attributes.status = 'FINISHED'"
+            # MLflow stores +inf as 1.797e308
+            f" and metrics.{figure} < 1e300 and metrics.{figure} > -1e300",
+            order_by=[f"metrics.{figure} {order}", "metrics.duration_s ASC"],
+            max_results=1000,
+            page_token=token,
+        )
+        found += page
+        token = page.token
+        if not token:
+            break
+    sign = 1 if order == "ASC" else -1
+    return sorted(
+        found,
+        key=lambda r: (
+            sign * r.data.metrics[figure],
+            r.data.metrics["duration_s"],
+            int(r.data.tags[tracking.TRIAL]),
+        ),
+    )
+
+
+def _report(run: RunRef, pipeline: Pipeline, ranking: list[Run]) -> None:
+    """`leaderboard.csv` and `families.png` on the parent run."""
+    figure = f"val_{pipeline.metric.name}"
+    table = pd.DataFrame(
+        [
+            {
+                "rank": rank,
+                "trial": int(r.data.tags[tracking.TRIAL]),
+                figure: r.data.metrics[figure],
+                f"training_{pipeline.metric.name}": r.data.metrics.get(
+                    f"training_{pipeline.metric.name}"
+                ),
+                "duration_s": r.data.metrics["duration_s"],
+                **r.data.params,
+                "run_id": r.info.run_id,
+            }
+            for rank, r in enumerate(ranking, 1)
+        ]
+    )
+    client = tracking.client()
+    client.log_text(run.run_id, table.to_csv(index=False), "leaderboard.csv")
+    client.log_figure(run.run_id, _families(table, figure), "families.png")
+
+
+def _families(table: pd.DataFrame, figure: str) -> Figure:
+    """A bar for the best trial of each family, the winner on top."""
+    best = table.drop_duplicates("estimator").iloc[::-1]
+    chart = Figure(figsize=(8, 1.2 + 0.45 * len(best)), layout="constrained")
+    axes = chart.subplots()
+    colors = ["#9db4c8"] * (len(best) - 1) + ["#1f6fb2"]
+    bars = axes.barh(best["estimator"], best[figure], color=colors)
+    axes.bar_label(bars, fmt="%.4g", padding=4)
+    axes.margins(x=0.12)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(xlabel=figure, title="Best trial of each family")
+    return chart

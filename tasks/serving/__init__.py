@@ -1,0 +1,1 @@
+"""The scoring server, and where it runs."""

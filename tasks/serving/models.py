@@ -1,0 +1,82 @@
+"""A version's model as files on this machine, and what they say of it (without an ML library)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.errors import RunFailedError
+from tasks.settings import settings
+
+NUMERIC = ("double", "float", "integer", "long")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the MLmodel file says."""
+
+    run_id: str
+    smoke_test: dict[str, Any] | None
+    """`inputs` (a dataframe_split) and the `predictions` that they must give."""
+    required: tuple[str, ...]
+    numeric: tuple[str, ...]
+    """Names of the columns that a request must have, and of those that are numbers."""
+
+
+def read_card(folder: Path) -> Card:
+    """Read the MLmodel file of a model's folder."""
+    content = yaml.safe_load((folder / "MLmodel").read_text())
+    columns = json.loads((content.get("signature") or {}).get("inputs") or "[]")
+    named = [column for column in columns if "name" in column]
+    return Card(
+        run_id=content.get("run_id") or "",
+        smoke_test=(content.get("metadata") or {}).get("smoke_test"),
+        required=tuple(column["name"] for column in named if column.get("required", True)),
+        numeric=tuple(column["name"] for column in named if column["type"] in NUMERIC),
+    )
+
+
+def fetch(name: str, version: int) -> Path:
+    """The folder of a version's model, downloaded when it is not there.
+
+    The folder is named after the model's id as well: a version's number comes back when a
+    registered model is deleted and made again.
+
+    Raises:
+        RunFailedError: There is no such version, or its files are gone.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    from tasks import registry
+
+    entry = registry.version(name, version)
+    if entry is None:
+        raise RunFailedError(f"There is no version {version} of {name}.")
+    folder = _folder(name) / f"{version}-{entry.model_id or entry.run_id}"
+    if folder.exists():
+        return folder
+    _folder(name).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_folder(name)) as beside:
+        download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=f"{beside}/model")
+        if not Path(beside, "model", "MLmodel").exists():
+            raise RunFailedError(f"The files of {name} version {version} are gone from the store.")
+        with suppress(FileExistsError, NotADirectoryError):  # another process was faster
+            Path(beside, "model").rename(folder)
+    return folder
+
+
+def forget(name: str, version: int) -> None:
+    """Remove the files of a version that is not served any more."""
+    for folder in _folder(name).glob(f"{version}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder(name: str) -> Path:
+    return settings().home.absolute() / "models" / name

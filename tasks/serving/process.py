@@ -1,0 +1,181 @@
+"""Servers as supervised processes of the embedded stack.
+
+The supervisor keeps the command of each, so a server comes back on its port with the stack, and
+what runs is read from there: nothing of ours has to be remembered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import RunFailedError
+from tasks.serving import models
+from tasks.serving.targets import GRACE_S, HOST, Deployment, State
+from tasks.settings import REPOSITORY
+from tasks.stack import ports, supervisor
+from tasks.stack.home import Home
+from tasks.stack.supervisor import ProgramState
+
+_PREFIX = "model-"
+_POLL_S = 0.1
+_QUIET_S = 0.5
+_YOUNG_S = 30.0
+"""A server that started so recently may still be loading its model."""
+_PATIENCE = 3
+"""Tries of a few seconds each before a silent server counts as stuck: a busy one is slow."""
+_STATES: dict[str, State] = {"RUNNING": "running", "STARTING": "starting", "BACKOFF": "starting"}
+
+
+class ProcessTarget:
+    """Runs each version's server as a program `model-NAME-vN` of the supervisor; see `Target`."""
+
+    def start(self, name: str, version: int) -> Deployment:
+        """The version's server: the running one, or a new one that may not answer yet."""
+        model = models.fetch(name, version)
+        known = _read(_program(name, version))
+        if known and known.model == model:
+            if self._usable(known):
+                return known.deployment("running")
+            self._kill(known)
+        supervisor.remove_program(_program(name, version))
+        port = known.port if known and ports.free(known.port) else _unused_port()
+        new = Command(name, version, port, model)
+        # One thread a server: on a few rows more of them only get in each other's way.
+        env = {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLOPS_STACK_HOME": str(Home.of_settings().root),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        supervisor.add_program(
+            _program(name, version), new.arguments(), env, REPOSITORY, stop_wait_s=GRACE_S + 5
+        )
+        return new.deployment("starting")
+
+    def wait_ready(self, deployment: Deployment, timeout: float) -> None:
+        """Wait until the server answers as this version."""
+        deadline = time.monotonic() + timeout
+        first = self._process(deployment)
+        while not deployment.answers():
+            now = self._process(deployment)
+            if now is None or now.pid is None or (first and now.pid != first.pid):
+                raise self._failure(deployment, "ended before it answered")
+            if time.monotonic() > deadline:
+                raise self._failure(deployment, f"does not answer after {timeout:.0f} s")
+            time.sleep(_POLL_S)
+
+    def stop(self, deployment: Deployment, drain_timeout: float) -> None:
+        """Let requests in flight finish, `drain_timeout` seconds at most, and end the server."""
+        deadline = time.monotonic() + drain_timeout
+        last: object = ()
+        while self._process(deployment) is not None and time.monotonic() < deadline:
+            status = deployment.ask("/status")
+            # None in flight, twice, and none that came and went between: nobody sends any more.
+            if status == last and (status is None or status["inflight"] == 0):
+                break
+            last = status
+            time.sleep(min(_QUIET_S, max(0.0, deadline - time.monotonic())))
+        supervisor.remove_program(_program(deployment.name, deployment.version))
+        models.forget(deployment.name, deployment.version)
+
+    def list(self, name: str | None = None) -> list[Deployment]:
+        """The servers of one model or of all, whatever their state, oldest version first."""
+        found = []
+        for program, state in supervisor.programs().items():
+            command = _read(program) if program.startswith(_PREFIX) else None
+            if command and name in (None, command.name):
+                found.append(command.deployment(_STATES.get(state.state, "stopped")))
+        return sorted(found, key=lambda one: (one.name, one.version))
+
+    def logs_tail(self, name: str, version: int, lines: int = 50) -> str:
+        """The end of what the version's server wrote."""
+        path = Home.of_settings().logs / f"{_program(name, version)}.log"
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _usable(self, known: Command) -> bool:
+        """Whether the server runs, and answers or is still about to."""
+        state = supervisor.programs().get(_program(known.name, known.version))
+        if state is None or state.pid is None:
+            return False
+        server = known.deployment("running")
+        return state.uptime_s < _YOUNG_S or any(server.answers() for _ in range(_PATIENCE))
+
+    def _kill(self, known: Command) -> None:
+        """End a stuck server at once: it would not heed SIGTERM, and the endpoint is down."""
+        state = supervisor.programs().get(_program(known.name, known.version))
+        if state and state.pid:
+            with suppress(ProcessLookupError):
+                os.kill(state.pid, signal.SIGKILL)
+
+    def _process(self, deployment: Deployment) -> ProgramState | None:
+        return supervisor.programs().get(_program(deployment.name, deployment.version))
+
+    def _failure(self, deployment: Deployment, what: str) -> RunFailedError:
+        return RunFailedError(
+            f"The server of {deployment.name} version {deployment.version} {what}.",
+            why=self.logs_tail(deployment.name, deployment.version),
+        )
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command line of a server, which is also the record of what it serves."""
+
+    name: str
+    version: int
+    port: int
+    model: Path
+
+    def arguments(self) -> tuple[str, ...]:
+        """The command."""
+        return (
+            *(sys.executable, "-m", "tasks.serving.server"),
+            *("--name", self.name, "--version", str(self.version)),
+            *("--port", str(self.port), "--model", str(self.model)),
+        )
+
+    @classmethod
+    def parse(cls, arguments: list[str]) -> Command:
+        """The inverse of `arguments`."""
+        options = dict(zip(arguments[3::2], arguments[4::2], strict=True))
+        return cls(
+            options["--name"],
+            int(options["--version"]),
+            int(options["--port"]),
+            Path(options["--model"]),
+        )
+
+    def deployment(self, state: State) -> Deployment:
+        """The server that this command starts."""
+        return Deployment(self.name, self.version, f"{HOST}:{self.port}", state)
+
+
+def _program(name: str, version: int) -> str:
+    return f"{_PREFIX}{name}-v{version}"
+
+
+def _read(program: str) -> Command | None:
+    """The command that the supervisor keeps for a program."""
+    path = Home.of_settings().programs / f"{program}.json"
+    try:
+        return Command.parse(json.loads(path.read_text())["command"])
+    except FileNotFoundError:
+        return None
+
+
+def _unused_port() -> int:
+    """A port that nobody listens on, nor a stopped server is to come back on."""
+    commands = (_read(one) for one in supervisor.programs() if one.startswith(_PREFIX))
+    taken = {command.port for command in commands if command}
+    while (port := ports.unused()) in taken:
+        pass
+    return port

@@ -1,0 +1,73 @@
+"""The scoring server: one model version behind MLflow's REST protocol, on this machine only.
+
+`python -m tasks.serving.server --name NAME --version N --port P [--model FOLDER]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+import time
+from pathlib import Path
+
+from tasks.serving.targets import GRACE_S, HOST
+
+log = logging.getLogger("tasks.serving.server")
+
+KEEP_ALIVE_S = 300
+"""Longer than the gateway keeps an idle connection (30 s), so that it is never the server which
+closes one just as a request comes in over it."""
+
+
+def main() -> None:
+    """Load the model and serve it until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="tasks.serving.server")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--version", required=True, type=int)
+    parser.add_argument("--port", required=True, type=int)
+    parser.add_argument("--model", type=Path, help="the model's folder; by default from MLflow")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    began = time.monotonic()
+    listener = _listen(options.port)
+    # Only now, since these imports take seconds: meanwhile clients wait instead of being refused.
+    import uvicorn
+
+    from tasks.serving import app, models
+    from tasks.serving.scorer import Scorer
+
+    folder = options.model or models.fetch(options.name, options.version)
+    scorer = Scorer.load(folder)
+    config = uvicorn.Config(
+        app.create(scorer, options.name, options.version),
+        access_log=False,
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    log.info(
+        "%s version %d is ready on %s:%d after %.1f s",
+        *(options.name, options.version, HOST, options.port, time.monotonic() - began),
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    # As servers do: a port in TIME_WAIT after a restart is not taken.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(1024)
+    except OSError as err:
+        sys.exit(f"The server cannot listen on {HOST}:{port}: {err.strerror}.")
+    return listener
+
+
+if __name__ == "__main__":
+    main()

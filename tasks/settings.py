@@ -1,0 +1,57 @@
+"""Every setting of the project, read once from the environment and the stack's `env` file.
+
+No other module reads `os.environ`. The embedded stack writes `.mlops/env` (mode 600); a real
+environment variable of the same name wins over the file, so any PostgreSQL, S3 or MLflow can take
+the place of ours.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Where the servers are and how to reach them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MLOPS_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    home: Path = Field(REPOSITORY / ".mlops", description="the state folder")
+    pipelines: Path = Field(REPOSITORY / "pipelines", description="folder of the pipeline files")
+
+    database: str = Field("", description="libpq connection string of the `mlops` database")
+    tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
+    s3_endpoint: str | None = Field(
+        None, validation_alias=AliasChoices("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+    )
+    aws_access_key_id: str | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
+    aws_secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
+    aws_region: str = Field("us-east-1", validation_alias="AWS_DEFAULT_REGION")
+    data_bucket: str = Field("data", description="bucket of snapshots, source copies and reports")
+    source_map: dict[str, str] = Field(
+        {}, description="JSON: a source's address -> the local file to read in its place"
+    )
+
+    airflow_url: str = Field("", description="base URL of Airflow's api-server")
+    airflow_user: str = "admin"
+    airflow_password: SecretStr = SecretStr("")
+    gateway_url: str = Field("", description="base URL of the gateway, as clients see it")
+    gateway_folder: Path = Field(Path(), description="folder of the gateway's routes and upstreams")
+    supervisor_socket: Path = Field(
+        Path(), description="supervisord's socket of the embedded stack"
+    )
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process."""
+    home = Path(os.environ.get("MLOPS_HOME", REPOSITORY / ".mlops"))
+    return Settings(_env_file=home / "env")

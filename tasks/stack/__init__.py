@@ -1,0 +1,1 @@
+"""The embedded stack: which servers, how they start and stop, their health."""

@@ -1,0 +1,181 @@
+"""Airflow's programs and settings, without importing Airflow."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import MlopsError, UnavailableError
+from tasks.settings import REPOSITORY, settings
+from tasks.stack.home import write_private
+from tasks.stack.services import ADMIN, Stack, database_url
+from tasks.stack.supervisor import Program, child_command
+
+POOL = "training"
+"""Bounds the search slots over all DAGs."""
+
+# Earned by killing each process in turn; the defaults take 307 s to notice a dead worker, let two
+# tries run side by side, and fail a run when the API is away for a minute.
+_RECOVERY = {
+    "AIRFLOW__CORE__EXECUTOR": "strict_executor.StrictLocalExecutor",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
+    "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "40",
+    "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "5",
+    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
+    "AIRFLOW__WORKERS__SOCKET_CLEANUP_TIMEOUT": "5",
+    "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": "86400",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
+}
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def environment(stack: Stack) -> dict[str, str]:
+    """Variables of every Airflow process, identical in all, with what their tasks need."""
+    url = stack.url("airflow")
+    return {
+        "PYTHONUNBUFFERED": "1",
+        **stack.variables(),
+        **_RECOVERY,
+        "MLOPS_HOME": str(stack.home.root),
+        "MLOPS_PIPELINES": str(settings().pipelines.absolute()),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "plugins")]),
+        "PGPASSFILE": str(stack.home.pgpass("airflow")),
+        "AIRFLOW_HOME": str(stack.home.airflow),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url(stack, "airflow"),
+        "AIRFLOW__CORE__FERNET_KEY": stack.secrets.fernet_key,
+        "AIRFLOW__API_AUTH__JWT_SECRET": stack.secrets.jwt_secret,
+        "AIRFLOW__API__SECRET_KEY": stack.secrets.api_secret_key,
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(stack.ports.airflow),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__EXPOSE_CONFIG": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(_password_file(stack)),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        # An asset event is not queued for a paused DAG.
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        # A process each, from the start; two more than cores, for tasks beside a search.
+        "AIRFLOW__CORE__PARALLELISM": str(min(max(cores(), 2) + 2, 32)),
+        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "5",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(stack.home.logs / "airflow"),
+    }
+
+
+def programs(stack: Stack) -> dict[str, Program]:
+    """Airflow's programs by name."""
+    env = environment(stack)
+
+    def program(name: str, *options: str, stop_wait_s: int = 8) -> Program:
+        command = (sys.executable, "-m", "airflow", name, *options)
+        return Program(f"airflow-{name}", command, env, stack.home.root, stop_wait_s=stop_wait_s)
+
+    found = (
+        program("api-server"),
+        program("scheduler", "--skip-serve-logs", stop_wait_s=4),
+        program("dag-processor"),
+        program("triggerer", "--skip-serve-logs"),
+    )
+    return {one.name: one for one in found}
+
+
+def write_password(stack: Stack) -> None:
+    """Give the admin the stack's password, in the file where Airflow would put one of its own."""
+    path = _password_file(stack)
+    text = json.dumps({ADMIN: stack.secrets.airflow_admin})
+    if not path.exists() or path.read_text() != text:
+        write_private(path, text)
+
+
+def migration(stack: Stack) -> subprocess.Popen[bytes] | None:
+    """Start the migration of Airflow's database; `None` when this version has done it already."""
+    if _marker(stack).exists():
+        return None
+    command = (sys.executable, "-m", "airflow", "db", "migrate")
+    program = Program("airflow-migrate", command, environment(stack), stack.home.root)
+    specification = stack.home.run / "airflow-migrate.json"
+    write_private(specification, program.specification(stack.home))
+    with (stack.home.logs / "airflow-migrate.log").open("wb") as log:
+        return subprocess.Popen(
+            child_command(specification),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def finish_migration(stack: Stack, process: subprocess.Popen[bytes] | None) -> None:
+    """Wait for the migration and remember that it is done."""
+    if process is None:
+        return
+    if process.wait():
+        log = stack.home.logs / "airflow-migrate.log"
+        lines = log.read_text(errors="replace").splitlines()[-5:]
+        raise MlopsError(
+            "Airflow's database could not be migrated.", why="\n".join(lines), fix=f"See {log}."
+        )
+    _marker(stack).touch()
+
+
+def create_pool(stack: Stack) -> None:
+    """Make the pool `training` of as many slots as cores; one that is there is left as it is."""
+    token = _post(
+        stack, "/auth/token", {"username": ADMIN, "password": stack.secrets.airflow_admin}
+    )
+    pool = {
+        "name": POOL,
+        "slots": cores(),
+        "description": "Search slots",
+        "include_deferred": False,
+    }
+    _post(stack, "/api/v2/pools", pool, token["access_token"])
+
+
+def _post(stack: Stack, path: str, body: dict[str, Any], token: str | None = None) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", stack.ports.airflow, timeout=30)
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        connection.request("POST", path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, http.client.HTTPException) as err:
+        raise UnavailableError("Airflow's api-server does not answer.", why=repr(err)) from err
+    finally:
+        connection.close()
+    if answer.status not in (http.client.OK, http.client.CREATED, http.client.CONFLICT):
+        raise MlopsError(
+            f"Airflow refused POST {path} with status {answer.status}.",
+            why=content.decode(errors="replace")[:500],
+        )
+    return json.loads(content)
+
+
+def _marker(stack: Stack) -> Path:
+    return stack.home.airflow / f"migrated-{version('apache-airflow-core')}"
+
+
+def _password_file(stack: Stack) -> Path:
+    return stack.home.airflow / "passwords.json"

@@ -1,0 +1,65 @@
+"""Becomes a program of the stack: `python -I -S child.py SPECIFICATION.json [PID_FILE_OF_PARENT]`.
+
+supervisord starts this, not the program itself, because here the environment needs no quoting, and
+because the program then dies with supervisord (on Linux) instead of living on unsupervised.
+
+It reads no setting: it hands on the environment, less what would lead the programs to other
+servers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pwd
+import signal
+import sys
+from pathlib import Path
+
+# A user's own AWS keys or Airflow settings must not reach the stack's servers.
+FOREIGN = (
+    "AIRFLOW",
+    "_AIRFLOW",
+    "AWS_",
+    "MLFLOW_",
+    "PG",
+    "PYTHON",
+    "RCLONE_",
+    "SUPERVISOR",
+    "VIRTUAL_ENV",
+)
+PR_SET_PDEATHSIG = 1
+
+
+def die_with(parent: int) -> None:
+    """Be killed when the parent ends, also when it has ended already."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the supervisor is gone")
+
+
+def become(user: str) -> None:
+    """Give up root for `user`."""
+    entry = pwd.getpwnam(user)
+    os.setgroups([])
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+
+
+def main() -> None:
+    """Read the specification and become the program."""
+    program = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    parent = int(Path(sys.argv[2]).read_text()) if len(sys.argv) > 2 else os.getppid()
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
+    os.chdir(program["cwd"])
+    if program["user"]:
+        become(program["user"])  # before the next line: a change of user clears the death signal
+    die_with(parent)
+    command = program["command"]
+    os.execve(command[0], command, {**inherited, **program["env"]})  # noqa: S606
+
+
+main()

@@ -1,0 +1,132 @@
+"""The object store, by `s3://bucket/key` URIs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tasks.errors import MlopsError, UnavailableError
+from tasks.settings import settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class MissingObjectError(MlopsError, FileNotFoundError):
+    """No object under this URI."""
+
+
+@lru_cache(maxsize=1)
+def client() -> S3Client:
+    """The S3 client of this process, for our store or any other by settings."""
+    ours = settings()
+    secret = ours.aws_secret_access_key
+    return boto3.client(
+        "s3",
+        endpoint_url=ours.s3_endpoint,
+        aws_access_key_id=ours.aws_access_key_id,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        region_name=ours.aws_region,
+        config=Config(
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"max_attempts": 8, "mode": "standard"},
+            s3={"addressing_style": "path"},
+        ),
+    )
+
+
+def data_uri(key: str) -> str:
+    """URI of `key` in the bucket of our data."""
+    return f"s3://{settings().data_bucket}/{key}"
+
+
+def put_bytes(uri: str, data: bytes) -> None:
+    """Write an object whole; readers see the old one or the new one."""
+    bucket, key = _split(uri)
+    with _Translated(uri):
+        client().put_object(Bucket=bucket, Key=key, Body=data)
+
+
+def get_bytes(uri: str) -> bytes:
+    """Read an object whole."""
+    bucket, key = _split(uri)
+    with _Translated(uri):
+        return client().get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def exists(uri: str) -> bool:
+    """Whether there is an object under this URI."""
+    bucket, key = _split(uri)
+    try:
+        with _Translated(uri):
+            client().head_object(Bucket=bucket, Key=key)
+    except MissingObjectError:
+        return False
+    return True
+
+
+def upload(path: Path, uri: str) -> None:
+    """Write a file, in parts when it is large."""
+    bucket, key = _split(uri)
+    with _Translated(uri):
+        client().upload_file(str(path), bucket, key)
+
+
+def download(uri: str, path: Path) -> None:
+    """Read an object into a file."""
+    bucket, key = _split(uri)
+    with _Translated(uri):
+        client().download_file(bucket, key, str(path))
+
+
+def keys(uri: str) -> Iterator[str]:
+    """URIs of the objects that begin with `uri`, in order."""
+    bucket, prefix = _split(uri)
+    with _Translated(uri):
+        for page in (
+            client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        ):
+            for entry in page.get("Contents", []):
+                yield f"s3://{bucket}/{entry['Key']}"
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _split(uri: str) -> tuple[str, str]:
+    parts = urlsplit(uri)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ValueError(f"The 'uri' of an object must be s3://bucket/key. Got {uri!r} instead.")
+    return parts.netloc, parts.path.lstrip("/")
+
+
+class _Translated:
+    """Turns the client's errors into ours."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if isinstance(err, ClientError):
+            code = err.response.get("Error", {}).get("Code", "")
+            if code in ("404", "NoSuchKey", "NoSuchBucket"):
+                raise MissingObjectError(f"There is no object {self.uri}.") from err
+            raise UnavailableError(f"The object store refused {self.uri}.", why=str(err)) from err
+        if isinstance(err, BotoCoreError):
+            raise UnavailableError(
+                f"The object store did not answer for {self.uri}.", why=str(err)
+            ) from err

@@ -1,0 +1,82 @@
+"""The whole embedded stack, Airflow included, with a folder of pipelines of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tasks.pipeline.load import load
+
+from tasks.orchestrator import Airflow
+from tasks.settings import REPOSITORY, settings
+from tasks.stack import stack
+from tests.conftest import use_home
+from tests.waiting import until
+
+PIPELINES = Path(__file__).parent / "pipelines"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The stack as a test drives it."""
+
+    home: Path
+    airflow: Airflow
+
+    def train(self, name: str, **conf: Any) -> str:
+        """Trigger `train__NAME`, once Airflow knows it; returns the DAG run's id."""
+        until(lambda: self.airflow.dag_exists(f"train__{name}"), 120, f"train__{name} is parsed")
+        return self.airflow.trigger(f"train__{name}", conf)
+
+    def finish(self, name: str, run_id: str, timeout: float = 400) -> str:
+        """Wait for the end of a DAG run; returns its state."""
+        done = {"success", "failed"}
+        until(lambda: self.state(name, run_id) in done, timeout, f"{run_id} of {name} ends")
+        return self.state(name, run_id)
+
+    def state(self, name: str, run_id: str) -> str:
+        """State of a DAG run."""
+        return self.airflow.run_state(f"train__{name}", run_id)
+
+    def tasks(self, name: str, run_id: str) -> dict[str, str | None]:
+        """State of each task; of the slots, the last."""
+        return {t.task: t.state for t in self.airflow.tasks(f"train__{name}", run_id)}
+
+    def parent(self, name: str, run_id: str) -> str:
+        """Id of the DAG run's MLflow run, once `prepare` has made it."""
+
+        def made() -> Any:
+            return self.airflow.xcom(f"train__{name}", run_id, "prepare")
+
+        until(made, 120, "prepare returns")
+        return str(made()[0]["slot"]["run_id"])
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """The running stack; its pipelines are the shipped one and those beside this file."""
+    before = {name: os.environ.get(name) for name in ("MLOPS_HOME", "MLOPS_PIPELINES")}
+    home = tmp_path_factory.mktemp("chain")
+    folder = tmp_path_factory.mktemp("pipelines")
+    for source in (REPOSITORY / "pipelines", PIPELINES):
+        for file in source.glob("*.*"):
+            shutil.copy(file, folder)
+    os.environ["MLOPS_PIPELINES"] = str(folder)
+    use_home(home)
+    try:
+        stack.up()
+        settings.cache_clear()
+        assert load("diabetes_progression")
+        yield Chain(home, Airflow())
+    finally:
+        stack.down(wipe=True)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        settings.cache_clear()

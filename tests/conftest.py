@@ -1,0 +1,53 @@
+"""Real servers for the tests, in a state folder that goes with the session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.settings import Settings, settings
+from tasks.stack import ports, stack
+from tasks.stack.home import Home
+
+
+def use_home(root: Path) -> None:
+    """Make the settings of this process those of the stack in `root`, on ports of its own."""
+    os.environ["MLOPS_HOME"] = str(root)
+    settings.cache_clear()
+    home = Home(root)
+    home.create()
+    ports.save(home, ports.Ports(*(ports.unused() for _ in range(5))))
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """PostgreSQL with its roles and tables."""
+    before = os.environ.get("MLOPS_HOME")
+    use_home(tmp_path_factory.mktemp("home"))
+    try:
+        stack.start(only=("postgres",))
+        yield settings()
+    finally:
+        stack.down(wipe=True)
+        if before is None:
+            os.environ.pop("MLOPS_HOME")
+        else:
+            os.environ["MLOPS_HOME"] = before
+        settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def store(database: Settings) -> Settings:
+    """The S3 server, with its buckets."""
+    stack.start(only=("postgres", "store"))
+    return database
+
+
+@pytest.fixture(scope="session")
+def servers(store: Settings) -> Settings:
+    """PostgreSQL, the S3 server and MLflow."""
+    stack.start(only=("postgres", "store", "mlflow"))
+    return store

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from tasks.cli import files
+from tasks.errors import UserError
+from tasks.pipeline.editor_schema import text
+from tasks.pipeline.load import load, parse_file
+from tasks.settings import REPOSITORY, settings
+
+EXAMPLE = (REPOSITORY / "pipelines" / "diabetes_progression.yaml").read_text()
+APP = typer.Typer()
+files.register(APP)
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("MLOPS_PIPELINES", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    settings.cache_clear()
+    (tmp_path / "good.yaml").write_text(EXAMPLE)
+    yield tmp_path
+    settings.cache_clear()
+
+
+@pytest.fixture
+def bad(folder: Path) -> Path:
+    file = folder / "bad.yaml"
+    file.write_text(EXAMPLE.replace("trials: 40", "trials: 0").replace("rmse: 75", "rsme: 75"))
+    return file
+
+
+def test_list(folder: Path) -> None:
+    result = RUNNER.invoke(APP, ["pipelines"])
+    assert result.exit_code == 0
+    assert "good" in result.stdout
+    assert "rmse" in result.stdout
+
+
+def test_list_as_json(folder: Path) -> None:
+    (row,) = json.loads(RUNNER.invoke(APP, ["pipelines", "--json"]).stdout)
+    assert row["name"] == "good"
+    assert (row["schedule"], row["metric"], row["trials"]) == (None, "rmse", 40)
+    assert "gradient_boosting" in row["families"]
+
+
+def test_list_with_a_bad_file(bad: Path) -> None:
+    result = RUNNER.invoke(APP, ["pipelines", "--json"])
+    assert result.exit_code == 2
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert "problems" not in rows["good"]
+    assert [problem["field"] for problem in rows["bad"]["problems"]] == [
+        "search.trials",
+        "gate.thresholds.rsme",
+    ]
+
+
+def test_one_resolved_is_a_file_again(folder: Path) -> None:
+    (folder / "good.yaml").write_text(EXAMPLE[: EXAMPLE.index("\ngate:")])
+    shown = RUNNER.invoke(APP, ["pipelines", "good"]).stdout
+    assert yaml.safe_load(shown)["gate"]["resamples"] == 2000
+    (folder / "sub").mkdir()
+    (folder / "sub" / "good.yaml").write_text(shown)
+    assert parse_file(folder / "sub" / "good.yaml") == load("good")
+    as_json = json.loads(RUNNER.invoke(APP, ["pipelines", "good", "--json"]).stdout)
+    assert as_json == yaml.safe_load(shown)
+
+
+def test_an_unknown_name(folder: Path) -> None:
+    result = RUNNER.invoke(APP, ["pipelines", "goood"])
+    assert isinstance(result.exception, UserError)
+    assert "Did you mean 'good'?" in str(result.exception)
+
+
+def test_check_all(folder: Path) -> None:
+    result = RUNNER.invoke(APP, ["check"])
+    assert result.exit_code == 0
+    assert result.stdout == "ok good.yaml\n"
+
+
+def test_check_prints_every_problem_with_its_line(bad: Path) -> None:
+    result = RUNNER.invoke(APP, ["check", "bad", "good.yaml"])
+    assert result.exit_code == 2
+    assert result.stdout == "ok good.yaml\n"
+    lines = EXAMPLE.splitlines()
+    trials = next(i for i, line in enumerate(lines, 1) if line.startswith("  trials:"))
+    message = "The 'search.trials' field must be at least 1. Got 0 instead."
+    assert f"bad.yaml:{trials}: {message}" in result.stderr
+    assert "Did you mean 'rmse'?" in result.stderr
+
+
+def test_check_as_json(bad: Path) -> None:
+    result = RUNNER.invoke(APP, ["check", "--json"])
+    assert result.exit_code == 2
+    wrong, right = json.loads(result.stdout)
+    assert right == {"file": "good.yaml", "ok": True, "problems": []}
+    assert wrong["problems"][0]["field"] == "search.trials"
+
+
+def test_check_of_a_file_that_is_not_there(folder: Path) -> None:
+    assert RUNNER.invoke(APP, ["check", "none.yaml"]).exit_code == 2
+    result = RUNNER.invoke(APP, ["check", "goood"])
+    assert "Did you mean 'good'?" in str(result.exception)
+
+
+def test_check_of_an_empty_folder(folder: Path) -> None:
+    (folder / "good.yaml").unlink()
+    assert isinstance(RUNNER.invoke(APP, ["check"]).exception, UserError)
+
+
+def test_deep_check_fits_the_models(folder: Path) -> None:
+    assert RUNNER.invoke(APP, ["check", "--deep"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("l1_ratio: {uniform: [0.05, 1]}", "l1_ratio: 3.0", "'l1_ratio' parameter of ElasticNet"),
+        ("l1_ratio: {uniform", "l1_ration: {uniform", "Did you mean 'l1_ratio'?"),
+    ],
+)
+def test_deep_check_finds_what_a_family_refuses(
+    folder: Path, old: str, new: str, message: str
+) -> None:
+    assert old in EXAMPLE
+    (folder / "good.yaml").write_text(EXAMPLE.replace(old, new))
+    assert RUNNER.invoke(APP, ["check"]).exit_code == 0
+    result = RUNNER.invoke(APP, ["check", "--deep"])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_schema(folder: Path) -> None:
+    assert RUNNER.invoke(APP, ["schema"]).stdout == text()

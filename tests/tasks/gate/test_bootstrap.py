@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier
+
+from tasks import metrics
+from tasks.gate import bootstrap
+from tasks.gate.bootstrap import Improvement, improvement, statistic
+from tasks.pipeline.schema import Gate
+
+RNG = np.random.default_rng(0)
+ROWS = 400
+Y = RNG.normal(1e4, 1, ROWS)
+LABELS = RNG.choice(["a", "b", "c"], ROWS, p=[0.5, 0.48, 0.02])
+GUESSES = np.where(RNG.random(ROWS) < 0.6, LABELS, RNG.choice(["a", "b", "d"], ROWS))
+PROBABILITIES = RNG.dirichlet([1, 1, 1], ROWS)
+
+
+def compare(
+    losses: tuple[NDArray[Any], NDArray[Any]], units: NDArray[Any], **options: Any
+) -> Improvement:
+    """Two models with these errors, by mean absolute error."""
+    names, unit_of = np.unique(units, return_inverse=True)
+    zero = np.zeros(len(units))
+    challenger, opponent = (statistic("mae", zero, errors, unit_of) for errors in losses)
+    direction = options.pop("direction", "minimize")
+    gate = Gate(**{"resamples": 400} | options)
+    return improvement(challenger, opponent, len(names), direction, gate)
+
+
+@pytest.mark.parametrize("metric", ["mse", "rmse", "mae", "r2", "accuracy", "f1", "log_loss"])
+def test_the_fast_path_equals_scikit_learn_with_sample_weights(metric: str) -> None:
+    unit_of = np.arange(ROWS) % 37
+    counts = RNG.multinomial(37, np.full(37, 1 / 37), size=5).astype(float)
+    truth, predicted, given = Y, Y + RNG.normal(0, 0.5, ROWS), None
+    if metric in ("accuracy", "f1"):
+        truth, predicted = LABELS, GUESSES
+    if metric == "log_loss":
+        truth, predicted = LABELS, PROBABILITIES
+        given = PROBABILITIES[np.arange(ROWS), np.searchsorted(["a", "b", "c"], LABELS)]
+    fast = statistic(metric, truth, predicted if given is None else given, unit_of)(counts)
+    slow = [metrics.score(metric, truth, predicted, drawn[unit_of]) for drawn in counts]
+    np.testing.assert_allclose(fast, slow, rtol=1e-9)
+
+
+def test_a_metric_without_a_fast_path_is_scored_by_its_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = RNG.multinomial(20, np.full(20, 1 / 20), size=3).astype(float)
+    unit_of = np.arange(ROWS) % 20
+    fast = statistic("mae", Y, Y[::-1], unit_of)(counts)
+    monkeypatch.delitem(bootstrap._COLUMNS, "mae")
+    np.testing.assert_allclose(statistic("mae", Y, Y[::-1], unit_of)(counts), fast)
+
+
+def test_scores_of_constant_truth_are_those_of_scikit_learn() -> None:
+    truth = np.full(5, 3.0)
+    assert bootstrap.score("r2", truth, truth) == 1.0
+    assert bootstrap.score("r2", truth, truth + 1) == 0.0
+
+
+def test_improvement_is_positive_when_better_in_either_direction() -> None:
+    good, bad = np.full(100, 1.0), np.full(100, 2.0)
+    assert compare((good, bad), np.arange(100)).estimate == pytest.approx(1)
+    assert compare((good, bad), np.arange(100), direction="maximize").estimate == pytest.approx(-1)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    errors = RNG.normal(size=200), RNG.normal(size=200)
+    first, again = (compare(errors, np.arange(200), seed=5) for _ in range(2))
+    assert first == again
+    assert compare(errors, np.arange(200), seed=6).lower != first.lower
+
+
+def test_standard_error_and_detectable_improvement_are_those_of_the_formula() -> None:
+    errors = np.abs(RNG.normal(size=900)), np.abs(RNG.normal(size=900))
+    result = compare(errors, np.arange(900), resamples=5000)
+    exact = np.std(errors[0] - errors[1], ddof=1) / np.sqrt(900)
+    assert result.standard_error == pytest.approx(exact, rel=0.05)
+    assert result.detectable == pytest.approx((1.645 + 0.842) * result.standard_error, rel=1e-3)
+    assert result.upper - result.estimate == pytest.approx(1.645 * exact, rel=0.1)
+    assert result.estimate - result.lower == pytest.approx(1.645 * exact, rel=0.1)
+
+
+def test_resampling_units_keeps_its_promise_where_resampling_rows_does_not() -> None:
+    """A/A: 40 units of 10 rows whose errors move together; neither model is better."""
+    rng = np.random.default_rng(1)
+    units = np.repeat(np.arange(40), 10)
+    wins = {"units": 0, "rows": 0}
+    rounds = 400
+    for _ in range(rounds):
+        shared = rng.normal(size=(2, 40))[:, units] + rng.normal(size=(2, 400))
+        errors = 5 + shared[0], 5 + shared[1]
+        wins["units"] += compare(errors, units).lower > 0
+        wins["rows"] += compare(errors, np.arange(400)).lower > 0
+    assert wins["units"] / rounds <= 0.08
+    assert wins["rows"] / rounds >= 0.15
+
+
+@pytest.mark.parametrize("units", [12, 89])
+def test_equal_models_are_promoted_about_as_often_as_promised(
+    units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(3).normal(size=(1500, 2, units))
+    names = np.arange(units)
+
+    def rate() -> float:
+        return float(np.mean([compare((5 + a, 5 + b), names).lower > 0 for a, b in noise]))
+
+    assert 0.03 <= rate() <= 0.07
+    if units == 12:  # as plain percentiles would have it
+        monkeypatch.setattr(bootstrap, "_expanded", lambda tail, _units: tail)
+        assert rate() > 0.07
+
+
+def test_power_at_the_detectable_improvement_is_what_is_said() -> None:
+    rng = np.random.default_rng(2)
+    noise = rng.normal(size=(300, 2, 150))
+    gain = compare((5 + noise[0, 0], 5 + noise[0, 1]), np.arange(150)).detectable
+    shown = [compare((5 + a, 5 + b + gain), np.arange(150)).lower > 0 for a, b in noise]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.08)
+
+
+def test_a_hundred_thousand_rows_take_seconds() -> None:
+    errors = RNG.normal(size=(2, 100_000))
+    start = time.perf_counter()
+    compare((errors[0], errors[1]), np.arange(100_000), resamples=2000)
+    assert time.perf_counter() - start < 15
+
+
+def test_a_certain_wrong_answer_costs_the_same_as_in_scikit_learn() -> None:
+    model = DummyClassifier(strategy="constant", constant="a").fit([[0], [1]], ["a", "b"])
+    probability = model.predict_proba([[0], [1]])
+    expected = metrics.score("log_loss", ["a", "b"], probability)
+    assert bootstrap.score("log_loss", np.array(["a", "b"]), probability[[0, 1], [0, 1]]) == (
+        pytest.approx(expected)
+    )

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from tasks.gate.bootstrap import Improvement
+from tasks.gate.decision import Decision, Evidence, Threshold, judge, words
+from tasks.refs import VersionRef
+
+
+def gain(lower: float, upper: float) -> Improvement:
+    return Improvement(
+        estimate=(lower + upper) / 2,
+        lower=lower,
+        upper=upper,
+        standard_error=1,
+        detectable=2.49,
+        confidence=0.95,
+        resamples=2000,
+        seed=7,
+    )
+
+
+def evidence(**fields: Any) -> Evidence:
+    known = {"metric": "rmse", "opponent": "version 3", "improvement": gain(1, 3)}
+    return Evidence(**known | fields)
+
+
+def threshold(value: float, direction: Any = "minimize", limit: float = 70) -> Threshold:
+    return Threshold(metric="m", limit=limit, value=value, direction=direction)
+
+
+def decision(**fields: Any) -> Decision:
+    known = {
+        "metric": "rmse",
+        "opponent": "version 3",
+        "test": "abc",
+        "used_before": 2,
+        "test_rows": 100,
+        "rows": 89,
+        "units": 80,
+        "removed": {"the champion was trained on their unit": 11, "nothing": 0},
+        "thresholds": (threshold(54.2),),
+        "challenger_score": 54.2,
+        "opponent_score": 56.2,
+        "improvement": gain(1, 3),
+        "name": "wine",
+        "run_id": "r",
+        "version": 4,
+        "champion": 3,
+        "mode": "enforce",
+        "min_improvement": 0.5,
+        "verdict": "promote",
+        "reason": "It is better.",
+        "promote": True,
+    }
+    return Decision(**known | fields)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "needed", "verdict"),
+    [
+        (0.1, 2, 0, "promote"),
+        (0.0, 2, 0, "inconclusive"),
+        (0.0, 0.0, 0, "inconclusive"),
+        (0.1, 2, 0.5, "inconclusive"),
+        (-3, -0.1, 0, "reject"),
+        (0.1, 0.4, 0.5, "reject"),
+        (-3, 2, 0, "inconclusive"),
+    ],
+)
+def test_the_bounds_decide(lower: float, upper: float, needed: float, verdict: str) -> None:
+    found, reason = judge(evidence(improvement=gain(lower, upper)), needed)
+    assert found == verdict
+    assert "version 3" in reason
+    assert "95 %" in reason
+
+
+def test_a_broken_threshold_rejects_even_the_better_model() -> None:
+    verdict, reason = judge(evidence(thresholds=(threshold(60), threshold(80))), 0)
+    assert verdict == "reject"
+    assert "80 (limit 70)" in reason
+    assert "60" not in reason
+
+
+def test_a_broken_threshold_rejects_where_nothing_could_be_compared() -> None:
+    found = evidence(improvement=None, obstacle="too few", thresholds=(threshold(80),))
+    assert judge(found, 0)[0] == "reject"
+
+
+def test_an_obstacle_is_never_a_win() -> None:
+    found = evidence(improvement=None, obstacle="Too few rows.", thresholds=(threshold(1),))
+    assert judge(found, 0) == ("inconclusive", "Too few rows.")
+
+
+def test_thresholds_are_inclusive_and_follow_the_direction() -> None:
+    assert threshold(70).kept
+    assert not threshold(70.1).kept
+    assert threshold(70, "maximize").kept
+    assert not threshold(69.9, "maximize").kept
+    assert not threshold(math.nan).kept
+    assert not threshold(math.nan, "maximize").kept
+
+
+def test_a_decision_survives_json() -> None:
+    assert Decision.model_validate_json(decision().model_dump_json()) == decision()
+
+
+def test_the_reference_names_the_champion_of_the_comparison() -> None:
+    version = VersionRef(name="wine", run_id="r", pipeline="p", snapshot="s", version=4)
+    ref = decision().ref(version)
+    assert (ref.champion, ref.verdict, ref.promote, ref.version) == (3, "promote", True, 4)
+
+
+def test_words_say_what_a_person_asks() -> None:
+    text = words(decision())
+    assert text.startswith("# wine version 4: passed\n")
+    for part in (
+        "rmse 54.2 against 56.2 of version 3: an improvement of 2, above 1 and below 3",
+        "each with 95 % confidence); above 0.5 is needed.",
+        "80 % of cases: 2.49",
+        "2000 resamples of units, seed 7",
+        "m 54.2: keeps the threshold 70.",
+        "89 of 100 test rows used (80 units); 11 left out: the champion was trained on their unit.",
+        "used for 2 decisions before",
+        "champion at the time: version 3",
+    ):
+        assert part in text
+    assert "nothing" not in text
+    assert len(text.splitlines()) < 12
+
+
+def test_words_of_the_other_modes_do_not_pretend() -> None:
+    tried = decision(mode="dry_run", verdict="reject")
+    assert "rejected; promoted all the same" in words(tried)
+    unjudged = decision(mode="disabled", verdict="inconclusive", test=None, improvement=None)
+    text = words(unjudged)
+    assert "promoted unjudged" in text
+    assert "test rows used" not in text

@@ -1,0 +1,68 @@
+"""A small valid pipeline file, and a folder of such files that the settings point at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import UserError
+from tasks.pipeline.load import parse_file
+from tasks.pipeline.problems import ProblemsError
+from tasks.settings import settings
+
+VALID = """\
+description: A small file.
+owner: someone
+data:
+  sources:
+    - uri: file://rows.csv
+  target: y
+  task: regression
+  columns:
+    x: {}
+    patient: {type: string}
+    day: {type: datetime}
+    y: {min: 0, max: 10}
+split:
+  groups: [patient]
+  method: time
+  column: day
+search:
+  space:
+    choice:
+      - estimator: linear
+      - estimator: ridge
+        alpha: {loguniform: [log(1e-3), log(100)]}
+metric: rmse
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that `names` and `load` look in."""
+    monkeypatch.setenv("MLOPS_PIPELINES", str(tmp_path))
+    settings.cache_clear()
+    yield tmp_path
+    settings.cache_clear()
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Callable[..., list[str]]:
+    """Problems of the small file after replacements, as lines."""
+
+    def found(*changes: tuple[str, str], text: str = VALID) -> list[str]:
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        file = tmp_path / "small.yaml"
+        file.write_text(text)
+        with pytest.raises(UserError) as caught:
+            parse_file(file)
+        assert isinstance(caught.value, ProblemsError)
+        lines = caught.value.lines()
+        assert all(line.startswith(str(file)) for line in lines)
+        return [line.removeprefix(f"{file}:") for line in lines]
+
+    return found

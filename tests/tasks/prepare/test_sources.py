@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes
+
+from tasks import store
+from tasks.errors import UnavailableError, UserError
+from tasks.pipeline.schema import Data, Source
+from tasks.prepare.read import read
+from tasks.prepare.sources import Fetched, fetch
+from tasks.settings import Settings, settings
+from tests.tasks.prepare.publisher import Answer, Publisher
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+def fetched(folder: Path, uri: str, **source: Any) -> Fetched:
+    return fetch(Source(uri=uri, **source), folder / uuid4().hex)
+
+
+def bodies(found: Fetched) -> list[bytes]:
+    return [path.read_bytes() for path in found.paths]
+
+
+def fresh() -> bytes:
+    """A file that no earlier test has put into the store."""
+    return f"a,y\n1,{uuid4().hex}\n".encode()
+
+
+def test_scikit_learns_table_comes_to_the_last_bit(tmp_path: Path) -> None:
+    found = fetched(tmp_path, "sklearn://diabetes")
+    data = Data.model_validate(
+        {
+            "sources": [found.source],
+            "target": "target",
+            "task": "regression",
+            "columns": {"target": {}},
+        }
+    )
+    expected = load_diabetes(as_frame=True, scaled=False).frame
+    table = read(found, data)
+    assert list(table.columns) == list(expected.columns)
+    assert np.array_equal(table.to_numpy(), expected.to_numpy())
+    with pytest.raises(UserError, match="must be one of diabetes, iris"):
+        fetched(tmp_path, "sklearn://boston")
+
+
+def test_files_beside_the_pipeline_by_name_and_by_glob(tmp_path: Path, pipelines: Path) -> None:
+    (pipelines / "data").mkdir()
+    for day, text in (("02", "b"), ("01", "a"), ("10", "c")):
+        (pipelines / "data" / f"day-{day}.csv").write_text(text)
+    assert bodies(fetched(tmp_path, "file://data/day-02.csv")) == [b"b"]
+    assert bodies(fetched(tmp_path, f"file://{pipelines}/data/day-02.csv")) == [b"b"]
+    found = fetched(tmp_path, "file://data/day-*.csv")
+    assert bodies(found) == [b"a", b"b", b"c"]
+    assert found.files[0].sha256 == hashlib.sha256(b"a").hexdigest()
+    with pytest.raises(UserError, match="No such file"):
+        fetched(tmp_path, "file://data/day-03.csv")
+    with pytest.raises(UserError, match="matches no file"):
+        fetched(tmp_path, "file://data/night-*.csv")
+
+
+def test_objects_by_name_and_by_glob(tmp_path: Path) -> None:
+    root = store.data_uri(f"test/{uuid4().hex}")
+    for key in ("2024/b.csv", "2024/a.csv", "2025/a.csv", "2024/deep/a.csv", "2024/a.txt"):
+        store.put_bytes(f"{root}/{key}", key.encode())
+    assert bodies(fetched(tmp_path, f"{root}/2025/a.csv")) == [b"2025/a.csv"]
+    found = fetched(tmp_path, f"{root}/202*/?.csv")
+    assert bodies(found) == [b"2024/a.csv", b"2024/b.csv", b"2025/a.csv"]
+    with pytest.raises(UserError, match="There is no object"):
+        fetched(tmp_path, f"{root}/none.csv")
+
+
+def test_a_copy_and_a_pointer_are_kept_in_the_store(tmp_path: Path, publisher: Publisher) -> None:
+    body, uri = fresh(), f"{publisher.url}/x.csv"
+    publisher.answers = [Answer(body)]
+    sha256 = fetched(tmp_path, uri).files[0].sha256
+    assert store.get_bytes(store.data_uri(f"sources/{sha256}")) == body
+    by_uri = hashlib.sha256(uri.encode()).hexdigest()
+    record = json.loads(store.get_bytes(store.data_uri(f"sources/by-uri/{by_uri}.json")))
+    assert record["files"][0]["sha256"] == sha256
+
+
+@pytest.mark.parametrize("outage", [Answer(status=503), Answer(b"a,y", promised=999)])
+def test_an_outage_of_the_publisher_stops_nobody(
+    tmp_path: Path, publisher: Publisher, caplog: pytest.LogCaptureFixture, outage: Answer
+) -> None:
+    old, new, uri = fresh(), fresh(), f"{publisher.url}/{uuid4().hex}.csv"
+    publisher.answers = [outage]
+    with pytest.raises(UnavailableError):
+        fetched(tmp_path, uri)
+    for body in (old, new):
+        publisher.answers = [Answer(body)]
+        fetched(tmp_path, uri)
+    publisher.answers = [outage]
+    with caplog.at_level(logging.WARNING):
+        assert bodies(fetched(tmp_path, uri)) == [new]
+    assert "Using the copy of" in caplog.text
+
+
+def test_a_declared_digest_with_a_copy_fetches_nothing(
+    tmp_path: Path, publisher: Publisher
+) -> None:
+    body = fresh()
+    sha256 = hashlib.sha256(body).hexdigest()
+    publisher.answers = [Answer(body)]
+    for _ in range(3):
+        found = fetched(tmp_path, f"{publisher.url}/x.csv", sha256=sha256)
+        assert bodies(found) == [body]
+        assert found.files[0].size == len(body)
+    assert publisher.requests == 1
+
+
+def test_a_file_of_another_digest_is_refused_and_not_remembered(
+    tmp_path: Path, publisher: Publisher
+) -> None:
+    uri, wanted = f"{publisher.url}/{uuid4().hex}.csv", hashlib.sha256(fresh()).hexdigest()
+    publisher.answers = [Answer(fresh())]
+    with pytest.raises(UserError) as err:
+        fetched(tmp_path, uri, sha256=wanted)
+    assert uri in err.value.what
+    assert wanted in err.value.why
+    publisher.answers = [Answer(status=503)]
+    with pytest.raises(UnavailableError):
+        fetched(tmp_path, uri)
+
+
+def test_an_empty_file_is_refused(tmp_path: Path, publisher: Publisher) -> None:
+    publisher.answers = [Answer(b"")]
+    with pytest.raises(UserError, match=r"x\.csv is empty"):
+        fetched(tmp_path, f"{publisher.url}/x.csv")
+
+
+def test_a_damaged_copy_is_not_used(tmp_path: Path, publisher: Publisher) -> None:
+    body, uri = fresh(), f"{publisher.url}/{uuid4().hex}.csv"
+    publisher.answers = [Answer(body)]
+    sha256 = fetched(tmp_path, uri).files[0].sha256
+    store.put_bytes(store.data_uri(f"sources/{sha256}"), b"damaged")
+    publisher.answers = [Answer(status=503)]
+    with pytest.raises(UnavailableError, match="is damaged"):
+        fetched(tmp_path, uri)
+
+
+def test_a_setting_maps_addresses_to_local_files(
+    tmp_path: Path, store: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, path = "https://example.invalid/x.csv", tmp_path / "local"
+    path.write_bytes(fresh())
+    monkeypatch.setenv("MLOPS_SOURCE_MAP", json.dumps({uri: str(path)}))
+    settings.cache_clear()
+    try:
+        found = fetched(tmp_path, uri)
+        assert bodies(found) == [path.read_bytes()]
+        assert found.files[0].uri == uri
+    finally:
+        monkeypatch.undo()
+        settings.cache_clear()

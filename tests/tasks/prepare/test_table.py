@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.errors import UserError
+from tasks.pipeline.schema import Data
+from tasks.prepare import table
+
+
+def data(columns: dict[str, Any], **rest: Any) -> Data:
+    return Data.model_validate(
+        {
+            "sources": [{"uri": "file://x.csv"}],
+            "target": "y",
+            "task": "regression",
+            "columns": columns,
+            **rest,
+        }
+    )
+
+
+def one(kind: str, cells: list[Any], **rules: Any) -> tuple[list[Any], list[tuple[int, str]]]:
+    """A column after validation, and its failures as (row, rule)."""
+    rules = {"type": kind, "nullable": True, **rules}
+    typed, failures = table.validate(pd.DataFrame({"x": cells}), data({"x": rules}))
+    typed_cells = [None if pd.isna(value) else value for value in typed["x"]]
+    return typed_cells, list(zip(failures["row"], failures["rule"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected", "bad"),
+    [
+        ("double", [1, "2.5", None], [1.0, 2.5, None], []),
+        ("double", [Decimal("1.5"), "", "x"], [1.5, None, None], [2, 3]),
+        ("double", [np.inf, 1.0], [np.inf, 1.0], [1]),
+        ("double", pd.to_datetime(["2020-01-01"]), [None], [1]),
+        ("integer", [1, 2.0, "3", None], [1.0, 2.0, 3.0, None], []),
+        ("integer", [1.5, 2**53 + 1, -np.inf], [None, None, None], [1, 2, 3]),
+        ("boolean", [True, False, None], [1.0, 0.0, None], []),
+        ("boolean", ["TRUE", "false ", "1", 0], [1.0, 0.0, 1.0, 0.0], []),
+        ("boolean", ["yes", 2], [None, None], [1, 2]),
+        ("category", ["007", None, ""], ["007", None, ""], []),
+        ("category", [3.0, None, 1.5], ["3", None, "1.5"], []),
+        ("category", pd.Categorical(["b", "a"]), ["b", "a"], []),
+        ("string", [1, "x"], ["1", "x"], []),
+        (
+            "datetime",
+            ["2020-01-01", "2020-01-01T02:00:00+02:00", None],
+            [pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-01"), None],
+            [],
+        ),
+        ("datetime", ["01/02/2020", 1577836800], [None, None], [1, 2]),
+        ("datetime", pd.to_datetime(["2020-01-01"], utc=True), [pd.Timestamp("2020-01-01")], []),
+    ],
+)
+def test_a_value_becomes_its_columns_type_or_a_failure(
+    kind: str, values: Any, expected: list[Any], bad: list[int]
+) -> None:
+    cells, failures = one(kind, values)
+    assert cells == expected
+    assert [row for row, _ in failures] == bad
+
+
+def test_types_in_the_table_are_the_contracts() -> None:
+    kinds = {"d": "double", "i": "integer", "b": "boolean", "c": "category", "t": "datetime"}
+    raw = pd.DataFrame({"d": [1], "i": [1], "b": [True], "c": [1], "t": ["2020-01-01"]})
+    typed, _ = table.validate(raw, data({name: {"type": kind} for name, kind in kinds.items()}))
+    assert [str(kind) for kind in typed.dtypes] == [*["float64"] * 3, "str", "datetime64[us]"]
+
+
+def test_every_broken_rule_is_one_line_with_row_and_value() -> None:
+    raw = pd.DataFrame(
+        {"x": [-1, 5, "q", None, 11], "c": ["a", "b", "c", None, "a"], "y": [1, None, 2, 3, 4]},
+        index=[7, 7, 7, 7, 7],
+    )
+    rules = data(
+        {
+            "x": {"type": "integer", "min": 0, "max": 10},
+            "c": {"type": "category", "values": ["a", "b"], "nullable": True},
+            "y": {"nullable": True},
+        }
+    )
+    _, failures = table.validate(raw, rules, required={"y"})
+    assert failures.to_numpy().tolist() == [
+        [1, "x", "must be at least 0", "-1"],
+        [2, "y", "must not be null", "null"],
+        [3, "x", "must be a whole number", "q"],
+        [3, "c", "must be one of ['a', 'b']", "c"],
+        [4, "x", "must not be null", "null"],
+        [5, "x", "must be at most 10", "11"],
+    ]
+
+
+def test_allowed_values_of_numbers_and_categories_meet_whatever_their_spelling() -> None:
+    assert one("category", [0, 1, 2], values=[0, 1])[1] == [(3, "must be one of [0, 1]")]
+    assert one("integer", ["0", 1, 2], values=[0, 1])[1] == [(3, "must be one of [0, 1]")]
+
+
+def test_drift_of_columns_is_one_error_that_says_all() -> None:
+    rules = data({"alcohol": {}, "pH": {}, "y": {}})
+    table.check_columns(["y", "pH", "alcohol"], rules, "here")
+    with pytest.raises(UserError) as err:
+        table.check_columns(["alcool", "y", "y", "extra"], rules, "file://x.csv")
+    assert "file://x.csv does not have the columns" in err.value.what
+    for part in (
+        "'alcohol' is missing (is it 'alcool'?)",
+        "'pH' is missing",
+        "'extra' is unknown",
+        "'y' is there twice",
+    ):
+        assert part in err.value.why
+    assert err.value.fix
+
+
+def test_targets_that_nobody_can_learn() -> None:
+    rules = data({"y": {}})
+    with pytest.raises(UserError, match="no rows"):
+        table.finished(pd.DataFrame({"y": []}), rules)
+    with pytest.raises(UserError, match=r"one value only: 3\.0"):
+        table.finished(pd.DataFrame({"y": [3.0, 3.0]}), rules)
+    binary = data({"y": {"type": "integer"}}, task="binary")
+    with pytest.raises(UserError, match=r"must have two values\. Got 3 instead"):
+        table.finished(pd.DataFrame({"y": [0.0, 1.0, 2.0]}), binary)
+    classes = data({"y": {}}, task="multiclass")
+    with pytest.raises(UserError, match=r"Got 1.5 instead"):
+        table.finished(pd.DataFrame({"y": [1.0, 1.5]}), classes)
+
+
+def test_classes_are_whole_numbers_or_texts() -> None:
+    whole = table.finished(pd.DataFrame({"y": [0.0, 1.0]}), data({"y": {}}, task="binary"))
+    assert whole["y"].dtype == "int64"
+    rules = data({"y": {"type": "category"}}, task="binary")
+    texts = table.finished(pd.DataFrame({"y": pd.Series(["no", "yes"], dtype="str")}), rules)
+    assert texts["y"].tolist() == ["no", "yes"]

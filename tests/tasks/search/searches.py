@@ -1,0 +1,127 @@
+"""Searches to test with: real data, real fits, slots as processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+from mlflow.entities import Run
+
+from tasks import database, plan, tracking
+from tasks.pipeline.schema import Pipeline
+from tasks.prepare.make import made
+from tasks.refs import RunRef, SlotRef
+from tasks.settings import REPOSITORY
+
+FEATURES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
+SPACE: dict[str, Any] = {
+    "choice": [
+        {"estimator": "ridge", "alpha": {"loguniform": [-7, 5]}},
+        {
+            "estimator": "elastic_net",
+            "alpha": {"loguniform": [-7, 2]},
+            "l1_ratio": {"uniform": [0, 1]},
+        },
+        {
+            "estimator": "decision_tree",
+            "max_depth": {"uniformint": [1, 12]},
+            "min_samples_leaf": {"choice": [1, 5, {"uniformint": [10, 30]}]},
+        },
+    ]
+}
+SLOW = {"estimator": "random_forest", "n_estimators": 4000}
+"""A fit of some seconds."""
+ENDLESS = {"estimator": "random_forest", "n_estimators": 10_000_000}
+
+
+def pipeline(name: str = "diabetes", **search: Any) -> Pipeline:
+    """A pipeline on scikit-learn's diabetes data."""
+    return Pipeline.model_validate(
+        {
+            "name": name,
+            "description": "test",
+            "owner": "tests",
+            "data": {
+                "sources": [{"uri": "sklearn://diabetes"}],
+                "target": "target",
+                "task": "regression",
+                "columns": {column: {} for column in (*FEATURES, "target")},
+            },
+            "search": {"slots": 1, "trials": 12, "space": SPACE} | search,
+            "metric": {"name": "rmse", "direction": "minimize"},
+        }
+    )
+
+
+@cache
+def snapshot() -> str:
+    """URI of the snapshot's manifest."""
+    return made(pipeline()).uri
+
+
+def begin(of: Pipeline) -> RunRef:
+    """A parent run for a new search."""
+    run = tracking.client().create_run(tracking.experiment(of.name), run_name=uuid.uuid4().hex)
+    return RunRef(
+        name=of.name, run_id=run.info.run_id, pipeline=plan.write(of), snapshot=snapshot()
+    )
+
+
+def slot_of(run: RunRef, number: int = 0) -> SlotRef:
+    """The reference of a slot."""
+    return SlotRef(**run.model_dump(), slot=number)
+
+
+def start(run: RunRef, log: Path, number: int = 0) -> subprocess.Popen[bytes]:
+    """A slot as Airflow runs it: a process of its own, which a guardian watches."""
+    with log.open("ab") as file:
+        return spawn(run, file, number)
+
+
+def spawn(run: RunRef, log: IO[bytes], number: int) -> subprocess.Popen[bytes]:
+    """Start this module as a program."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.tasks.search.searches"),
+            slot_of(run, number).model_dump_json(),
+        ],
+        cwd=REPOSITORY,
+        stdout=log,
+        stderr=log,
+    )
+
+
+def rows(search: str, columns: str = "tid, vals, outcome, loss") -> list[tuple[Any, ...]]:
+    """The table's rows of a search."""
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"select {columns} from trial where search = %s order by tid", (search,))
+        return cursor.fetchall()
+
+
+def children(run: RunRef) -> list[Run]:
+    """All child runs, by trial."""
+    found = tracking.client().search_runs(
+        [tracking.experiment(run.name)], f"tags.`{tracking.PARENT}` = '{run.run_id}'"
+    )
+    return sorted(found, key=lambda child: int(child.data.tags[tracking.TRIAL]))
+
+
+def main() -> None:
+    """One slot."""
+    import logging
+
+    from tasks.process import guarded
+    from tasks.search import search
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    with guarded():
+        print(search(SlotRef.model_validate_json(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

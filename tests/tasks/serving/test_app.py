@@ -1,0 +1,304 @@
+"""The protocol, with real models, against MLflow's own server where that is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from mlflow.pyfunc import scoring_server
+
+from tasks.serving import app
+from tasks.serving.scorer import Scorer
+from tests.tasks.serving.examples import ROW, ROWS, parquet
+
+JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
+NAMES = list(ROW)
+LINE = list(ROW.values())
+SPLIT = {"dataframe_split": {"columns": NAMES, "data": [LINE]}}
+TYPED = {"integer": 1, "long": 2, "boolean": True, "string": "a", "double": 0.5}
+LIMIT = 100_000
+
+
+def client(folder: Path) -> TestClient:
+    application = app.create(Scorer.load(folder), folder.name, 7, max_body=LIMIT)
+    return TestClient(application, raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def ours(ridge: Path) -> TestClient:
+    return client(ridge)
+
+
+@pytest.fixture(scope="module")
+def theirs(ridge: Path) -> TestClient:
+    application = scoring_server.init(mlflow.pyfunc.load_model(str(ridge)))
+    return TestClient(application, raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def types(typed: Path) -> TestClient:
+    return client(typed)
+
+
+def post(to: TestClient, body: Any, content_type: str | None = JSON) -> Any:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"content-type": content_type} if content_type else {}
+    return to.post("/invocations", content=content, headers=headers)
+
+
+def message(answer: Any) -> str:
+    assert set(answer.json()) == {"error_code", "message"}
+    return str(answer.json()["message"])
+
+
+TAKEN = {
+    "split": (SPLIT, JSON),
+    "split with an index": (
+        {"dataframe_split": {**SPLIT["dataframe_split"], "index": [9]}},
+        JSON,
+    ),
+    "columns in another order": ({"dataframe_records": [dict(reversed(ROW.items()))]}, JSON),
+    "an extra column": ({"dataframe_records": [{**ROW, "x": "y"}]}, JSON),
+    "numbers as text": ({"dataframe_records": [{k: str(v) for k, v in ROW.items()}]}, JSON),
+    "inputs as records": ({"inputs": [ROW, ROW]}, JSON),
+    "instances as records": ({"instances": [ROW, ROW]}, JSON),
+    "inputs as columns": ({"inputs": {k: [v, v] for k, v in ROW.items()}}, JSON),
+    "inputs as single values": ({"inputs": ROW}, JSON),
+    "params and other keys": ({**SPLIT, "params": {"a": 1}, "other": 2}, JSON),
+    "a byte order mark": (b"\xef\xbb\xbf" + json.dumps(SPLIT).encode(), JSON),
+    "UTF-16": (json.dumps(SPLIT).encode("utf-16"), JSON),
+    "a charset": (SPLIT, "application/json; charset=UTF-8"),
+    "CSV": (ROWS.head(3).to_csv(index=False).encode(), CSV),
+    "CSV with an index": (ROWS.head(3).to_csv().encode(), CSV),
+    "CSV with an index without a name": (ROWS.head(3).to_csv(index_label=False).encode(), CSV),
+    "Parquet": (parquet(ROWS.head(3)), PARQUET),
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_answers_what_mlflow_answers(case: str, ours: TestClient, theirs: TestClient) -> None:
+    body, kind = TAKEN[case]
+    expected = post(theirs, body, kind)
+    assert expected.status_code == 200
+    answer = post(ours, body, kind)
+    assert (answer.status_code, answer.json()) == (200, expected.json())
+
+
+REFUSED = {
+    "no content type": (SPLIT, None, 415, "Content-Type"),
+    "another media type": (b"<a/>", "text/xml", 415, "Content-Type"),
+    "another charset": (SPLIT, "application/json; charset=latin-1", 415, "UTF-8"),
+    "not JSON": (b"{", JSON, 400, "not valid JSON"),
+    "a number of 5,000 digits": (b"1" * 5000, JSON, 400, "not valid JSON"),
+    "no object": ([ROW], JSON, 400, "exactly one of"),
+    "two formats": ({**SPLIT, "inputs": ROW}, JSON, 400, "exactly one of"),
+    "deep nesting": (b'{"inputs":' + b"[" * 40_000, JSON, 400, "nested too deeply"),
+    "less deep nesting": (b'{"inputs":' + b"[" * 500 + b"]" * 500 + b"}", JSON, 400, "columns"),
+    "params that are no object": ({**SPLIT, "params": [1]}, JSON, 400, "params"),
+    "a missing column": ({"dataframe_records": [{"age": 1}]}, JSON, 400, "no column 'sex'"),
+    "a matrix": ({"inputs": [LINE]}, JSON, 400, "name the model's columns"),
+    "a short row": (
+        {"dataframe_split": {"columns": NAMES, "data": [LINE, LINE[1:]]}},
+        *(JSON, 400, "Row 1 has 9 values"),
+    ),
+    "a short record": ({"dataframe_records": [ROW, {"age": 1}]}, JSON, 400, "Row 1 has no value"),
+    "a short line": (b"age,sex\n1\n", CSV, 400, "Row 0 has 1 values"),
+    "an index too long": (
+        {"dataframe_split": {"columns": NAMES, "data": [LINE], "index": [1, 2]}},
+        *(JSON, 400, "'index'"),
+    ),
+    "columns of several lengths": (
+        {"inputs": {**{k: [v, v] for k, v in ROW.items()}, "age": 1}},
+        *(JSON, 400, "same length"),
+    ),
+    "a column twice": (
+        {"dataframe_split": {"columns": [*NAMES, "age"], "data": [[*LINE, 1]]}},
+        *(JSON, 400, "more than once"),
+    ),
+    "no rows": ({"dataframe_split": {"columns": NAMES, "data": []}}, JSON, 400, "no rows"),
+    "no records": ({"dataframe_records": []}, JSON, 400, "no rows"),
+    "only a header": (b"age,sex\n", CSV, 400, "no rows"),
+    "a null for a model that takes none": (
+        {"dataframe_records": [{**ROW, "bmi": None}]},
+        *(JSON, 400, "no missing values: 'bmi'"),
+    ),
+    "an infinite number": (
+        json.dumps({"dataframe_records": [{**ROW, "bmi": float("inf")}]}).encode(),
+        *(JSON, 400, "no infinite values: 'bmi'"),
+    ),
+    "not CSV": (b"\xff\xfe\x00", CSV, 400, "not valid CSV"),
+    "not Parquet": (b"PAR1", PARQUET, 400, "not a valid Parquet"),
+    "no rows in Parquet": (parquet(ROWS.head(0)), PARQUET, 400, "no rows"),
+    "too large": (b" " * (LIMIT + 1), JSON, 413, "larger than"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refuses(case: str, ours: TestClient) -> None:
+    body, kind, status, words = REFUSED[case]
+    answer = post(ours, body, kind)
+    assert answer.status_code == status
+    assert words in message(answer)
+
+
+def test_body_without_a_length_is_bounded_too(ours: TestClient) -> None:
+    chunks = (b" " * 1000 for _ in range(LIMIT // 1000 + 1))
+    answer = ours.post("/invocations", content=chunks, headers={"content-type": JSON})
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("body", ["json", "csv", "parquet", "inputs"])
+def test_no_answer_repeats_the_input(body: str, ours: TestClient) -> None:
+    secret = ROWS.head(1).astype(object).assign(bmi="top-secret")
+    content = {
+        "json": (json.dumps({"dataframe_records": secret.to_dict("records")}).encode(), JSON),
+        "inputs": (json.dumps({"inputs": secret.to_dict("records")}).encode(), JSON),
+        "csv": (secret.to_csv(index=False).encode(), CSV),
+        "parquet": (parquet(secret), PARQUET),
+    }[body]
+    answer = post(ours, *content)
+    assert answer.status_code == 400
+    assert "bmi" in message(answer)
+    assert "secret" not in answer.text
+
+
+def test_missing_values_for_a_model_that_takes_them(forest: Path) -> None:
+    answer = post(client(forest), {"dataframe_records": [{**ROW, "bmi": None}]})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("integer", 2**31),
+        ("integer", -(2**31) - 1),
+        ("integer", 1.5),
+        ("integer", None),
+        ("integer", "x"),
+        ("long", 2**63),
+        ("long", 1.5),
+        ("long", None),
+        ("boolean", None),
+        ("boolean", "false"),
+        ("boolean", 2),
+        ("string", 5),
+        ("double", 10**400),
+        ("double", {"a": 1}),
+    ],
+)
+def test_values_that_mlflow_bends(column: str, value: Any, types: TestClient) -> None:
+    row = {**TYPED, column: value}
+    for body in (
+        {"dataframe_records": [TYPED, row]},
+        {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}},
+        {"inputs": {name: [one] for name, one in row.items()}},
+        {"inputs": row},
+    ):
+        answer = post(types, body)
+        assert answer.status_code == 400
+        assert f"'{column}'" in message(answer)
+
+
+def test_null_in_a_parquet_column_that_cannot_have_one(types: TestClient) -> None:
+    import pandas as pd
+
+    rows = pd.DataFrame([{**TYPED}, {**TYPED, "boolean": None}])
+    rows["integer"] = rows["integer"].astype("int32")
+    answer = post(types, parquet(rows), PARQUET)
+    assert answer.status_code == 400
+    assert "'boolean'" in message(answer)
+
+
+@pytest.mark.parametrize("value", [0, 2**31 - 1, -(2**31), 3.0, "12"])
+def test_whole_numbers_arrive_as_sent(value: Any, types: TestClient) -> None:
+    answer = post(types, {"dataframe_records": [{**TYPED, "integer": value}]})
+    assert answer.json()["predictions"][0]["integer"] == int(value)
+
+
+def test_prediction_that_is_not_finite(types: TestClient) -> None:
+    answer = post(types, {"dataframe_records": [{**TYPED, "double": None}]})
+    assert answer.status_code == 400
+    assert "not a finite number" in message(answer)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+cells = st.text(alphabet='ab1.,"\n\r e-', max_size=30)
+tables = st.fixed_dictionaries(dict.fromkeys(TYPED, anything))
+
+
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from(["dataframe_split", "dataframe_records", "inputs", "instances"]),
+    anything
+    | tables
+    | st.lists(tables, max_size=3)
+    | st.fixed_dictionaries({"columns": anything, "data": anything, "index": anything}),
+)
+def test_no_json_makes_the_server_fail(types: TestClient, form: str, value: Any) -> None:
+    answer = post(types, {form: value})
+    assert answer.status_code in (200, 400), answer.text
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(st.text() | cells.map(lambda rows: ",".join(TYPED) + "\n" + rows))
+def test_no_csv_makes_the_server_fail(types: TestClient, text: str) -> None:
+    answer = post(types, text.encode("utf-8", "surrogatepass"), CSV)
+    assert answer.status_code in (200, 400), answer.text
+
+
+@pytest.mark.parametrize("path", ["/ping", "/health"])
+def test_ping(path: str, ours: TestClient) -> None:
+    assert ours.get(path).status_code == 200
+
+
+def test_version(ours: TestClient) -> None:
+    answer = ours.get("/version")
+    assert answer.json() == {
+        "name": "ridge",
+        "version": 7,
+        "run_id": "",
+        "mlflow": mlflow.__version__,
+    }
+
+
+@pytest.mark.parametrize("path", ["/ping", "/nothing", "/docs", "/openapi.json", "/invocations"])
+def test_every_answer_names_the_version(path: str, ours: TestClient) -> None:
+    answer = ours.get(path)
+    assert answer.headers["x-model-version"] == "7"
+    assert answer.status_code == {"/ping": 200, "/invocations": 405}.get(path, 404)
+
+
+class Broken:
+    """A scorer with an error that nobody foresaw."""
+
+    run_id = ""
+
+    def answer(self, *_: object) -> str:
+        raise RuntimeError("top-secret")
+
+
+def test_an_unforeseen_error_shows_nothing() -> None:
+    application = app.create(Broken(), "broken", 7)  # type: ignore[arg-type]
+    answer = post(TestClient(application, raise_server_exceptions=False), SPLIT)
+    assert (answer.status_code, answer.headers["x-model-version"]) == (500, "7")
+    assert "secret" not in answer.text
+    assert answer.json()["error_code"] == "INTERNAL_ERROR"
+
+
+def test_status_counts_requests(ridge: Path) -> None:
+    fresh = client(ridge)
+    post(fresh, SPLIT)
+    post(fresh, {})
+    fresh.get("/ping")
+    assert fresh.get("/status").json() == {"version": 7, "inflight": 0, "requests": 2}

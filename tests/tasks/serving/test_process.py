@@ -1,0 +1,207 @@
+"""Servers as programs of a real supervisor, with real versions from MLflow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import mlflow
+import pytest
+from sklearn.linear_model import LinearRegression, Ridge
+
+from tasks import tracking
+from tasks.errors import RunFailedError
+from tasks.serving import models
+from tasks.serving.process import ProcessTarget
+from tasks.serving.targets import Deployment
+from tasks.settings import Settings
+from tasks.stack import supervisor
+from tests.tasks.serving import examples
+
+NAME = "process_test"
+
+
+@pytest.fixture(scope="module")
+def versions(servers: Settings) -> tuple[int, int]:
+    return examples.register(NAME, Ridge())[0], examples.register(NAME, LinearRegression())[0]
+
+
+@pytest.fixture
+def target(versions: tuple[int, int]) -> Iterator[ProcessTarget]:
+    target = ProcessTarget()
+    yield target
+    for deployment in target.list():
+        target.stop(deployment, 0)
+
+
+def ready(target: ProcessTarget, version: int) -> Deployment:
+    deployment = target.start(NAME, version)
+    target.wait_ready(deployment, 60)
+    return deployment
+
+
+def pid(deployment: Deployment) -> int | None:
+    state = supervisor.programs().get(f"model-{deployment.name}-v{deployment.version}")
+    return state.pid if state else None
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_start_is_idempotent_and_stop_leaves_nothing(
+    target: ProcessTarget, versions: tuple[int, int]
+) -> None:
+    first = ready(target, versions[0])
+    identity = first.ask("/version")
+    assert identity is not None
+    assert (identity["name"], identity["version"]) == (NAME, versions[0])
+    before = pid(first)
+    again = target.start(NAME, versions[0])
+    assert (again.address, pid(again)) == (first.address, before)
+    wait_for(lambda: target.list(NAME)[0].state == "running")
+    target.stop(first, 5)
+    assert target.list(NAME) == []
+    assert first.ask("/ping") is None
+    assert not list((models.settings().home / "models" / NAME).iterdir())
+
+
+def test_two_versions_side_by_side(target: ProcessTarget, versions: tuple[int, int]) -> None:
+    one, two = (ready(target, version) for version in versions)
+    assert one.address != two.address
+    assert [found.version for found in target.list(NAME)] == list(versions)
+    assert target.list("other") == []
+
+
+def test_a_killed_server_comes_back_at_its_address(
+    target: ProcessTarget, versions: tuple[int, int]
+) -> None:
+    deployment = ready(target, versions[0])
+    before = pid(deployment)
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: pid(deployment) not in (None, before))
+    wait_for(deployment.answers)
+
+
+def test_a_stopped_server_starts_at_its_old_port_or_moves_when_that_is_taken(
+    target: ProcessTarget, versions: tuple[int, int]
+) -> None:
+    deployment = ready(target, versions[0])
+    program = f"model-{NAME}-v{versions[0]}"
+    supervisor.Supervisor(supervisor.Home.of_settings()).stop([program])
+    assert target.list(NAME)[0].state == "stopped"
+    assert target.start(NAME, versions[0]).address == deployment.address
+    target.wait_ready(deployment, 60)
+    supervisor.Supervisor(supervisor.Home.of_settings()).stop([program])
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", int(deployment.address.rpartition(":")[2])))
+        other.listen()
+        moved = target.start(NAME, versions[0])
+        assert moved.address != deployment.address
+        target.wait_ready(moved, 60)
+
+
+def test_a_stuck_server_is_replaced(
+    target: ProcessTarget, versions: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.serving.process._YOUNG_S", 0)
+    monkeypatch.setattr("tasks.serving.process._PATIENCE", 1)
+    deployment = ready(target, versions[0])
+    before = pid(deployment)
+    assert before is not None
+    os.kill(before, signal.SIGSTOP)
+    again = target.start(NAME, versions[0])
+    target.wait_ready(again, 60)
+    assert pid(again) != before
+
+
+def test_a_model_made_again_under_the_same_number_is_not_mistaken(target: ProcessTarget) -> None:
+    name = "made_again"
+    for estimator in (Ridge(), LinearRegression()):
+        version, run_id = examples.register(name, estimator)
+        assert version == 1
+        deployment = target.start(name, version)
+        target.wait_ready(deployment, 60)
+        identity = deployment.ask("/version")
+        assert identity is not None
+        assert identity["run_id"] == run_id
+        tracking.client().delete_registered_model(name)
+
+
+def test_a_server_that_ends_early_shows_its_log(
+    target: ProcessTarget, tmp_path: Path, servers: Settings
+) -> None:
+    name, broken = "broken_model", tmp_path / "broken.py"
+    broken.write_text(
+        "import os\nfrom mlflow.models import set_model\nfrom mlflow.pyfunc import PythonModel\n"
+        "class Broken(PythonModel):\n"
+        "    def load_context(self, context):\n"
+        "        raise RuntimeError('the reason')\n"
+        "    def predict(self, context, model_input, params=None):\n"
+        "        return model_input\n"
+        "set_model(Broken())\n"
+    )
+    with mlflow.start_run(experiment_id=tracking.experiment(name)):
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(broken),
+            registered_model_name=name,
+            pip_requirements=examples.REQUIREMENTS,
+        )
+    deployment = target.start(name, 1)
+    with pytest.raises(RunFailedError, match="ended before it answered") as raised:
+        target.wait_ready(deployment, 60)
+    assert "RuntimeError: the reason" in raised.value.why
+    target.stop(deployment, 0)
+    assert target.list(name) == []
+
+
+def test_a_version_that_is_not_there(target: ProcessTarget) -> None:
+    with pytest.raises(RunFailedError, match="no version 99"):
+        target.start(NAME, 99)
+
+
+def test_stop_waits_for_requests_in_flight(
+    target: ProcessTarget, servers: Settings, tmp_path: Path
+) -> None:
+    name = "draining"
+    folder = examples.save_gate(tmp_path / "gate")
+    with mlflow.start_run(experiment_id=tracking.experiment(name)) as run:
+        mlflow.log_artifacts(str(folder), "model")
+    tracking.client().create_registered_model(name)
+    tracking.client().create_model_version(name, f"runs:/{run.info.run_id}/model", run.info.run_id)
+    deployment = target.start(name, 1)
+    target.wait_ready(deployment, 60)
+    began, release = tmp_path / "began", tmp_path / "release"
+    row = {"began": str(began), "release": str(release), "answer": 4.5}
+    answers: list[httpx.Response] = []
+
+    def call() -> None:
+        url = f"http://{deployment.address}/invocations"
+        answers.append(httpx.post(url, json={"dataframe_records": [row]}, timeout=60))
+
+    flying = threading.Thread(target=call)
+    flying.start()
+    wait_for(began.exists)
+    stopping = threading.Thread(target=target.stop, args=(deployment, 60))
+    stopping.start()
+    stopping.join(2)  # several looks at /status
+    assert stopping.is_alive()
+    assert deployment.ask("/ping") is None  # answers text
+    assert deployment.answers()
+    release.touch()
+    flying.join(30)
+    stopping.join(30)
+    assert answers[0].json() == {"predictions": [4.5]}
+    assert target.list(name) == []

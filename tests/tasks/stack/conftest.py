@@ -1,0 +1,34 @@
+"""State folders of a test's own, with or without servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.settings import settings
+from tasks.stack import leftovers, ports, stack
+from tasks.stack.home import Home
+from tasks.stack.supervisor import Supervisor
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A state folder that the settings name, on ports of its own; what ran there is ended."""
+    found = Home(tmp_path / "home")
+    monkeypatch.setenv("MLOPS_HOME", str(found.root))
+    settings.cache_clear()
+    found.create()
+    ports.save(found, ports.Ports(*(ports.unused() for _ in range(5))))
+    yield found
+    stack.down(wipe=True)
+    settings.cache_clear()
+
+
+@pytest.fixture
+def supervisor(home: Home) -> Supervisor:
+    """A running supervisord without programs."""
+    found = Supervisor(home)
+    leftovers.record(home, found.start())
+    return found

@@ -1,0 +1,208 @@
+"""The gateway over real servers: routes, errors, and a switch that drops nothing."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tasks.stack import gateway, health, leftovers, ports, services
+from tasks.stack.home import Home
+from tasks.stack.services import Stack
+from tasks.stack.supervisor import Supervisor
+from tests.waiting import until
+
+
+class Model(ThreadingHTTPServer):
+    """Answers with its own name and what it was asked."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, name: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.name = name
+        self.posts = 0
+        self.lock = threading.Lock()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_port}"
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Model
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        with self.server.lock:
+            self.server.posts += 1
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/crash":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        self._answer(body)
+
+    def _answer(self, body: bytes) -> None:
+        seen = {"name": self.server.name, "path": self.path, "body": body.decode()}
+        content = json.dumps(seen).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A gateway for the models `one` and `two`."""
+    home = Home(tmp_path_factory.mktemp("gateway"))
+    home.create()
+    stack = Stack(home, ports.Ports(gateway=ports.unused()))
+    gateway.write_routes(home.gateway, stack.ports.gateway, ["one", "two"])
+    supervisor = Supervisor(home)
+    leftovers.record(home, supervisor.start())
+    supervisor.add(services.gateway(stack))
+    until(lambda: health.gateway(stack.ports.gateway), 20, "the gateway answers")
+    yield stack
+    pid = supervisor.pid()
+    os.kill(pid or 0, signal.SIGTERM)
+    until(lambda: supervisor.pid() is None, 20, "supervisord has ended")
+
+
+@pytest.fixture
+def models(running: Stack) -> Iterator[tuple[Model, Model]]:
+    """Two servers, the first of which serves `one`."""
+    pair = Model("first"), Model("second")
+    gateway.switch(running.home.gateway, "one", pair[0].address)
+    yield pair
+    gateway.remove(running.home.gateway, "one")
+    for model in pair:
+        model.stop()
+
+
+def ask(stack: Stack, method: str, path: str, body: str | None = None) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", stack.ports.gateway, timeout=30)
+    try:
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def test_a_request_reaches_the_models_server_below_its_prefix(
+    running: Stack, models: tuple[Model, Model]
+) -> None:
+    status, seen = ask(running, "POST", "/models/one/invocations?a=1", "body")
+    assert status == 200
+    assert seen == {"name": "first", "path": "/invocations?a=1", "body": "body"}
+
+
+@pytest.mark.parametrize("path", ["/models/three/invocations", "/models/", "/", "/upstreams/one"])
+def test_an_unknown_model_is_404_in_mlflows_words(running: Stack, path: str) -> None:
+    status, error = ask(running, "POST", path, "{}")
+    assert status == 404
+    assert error["error_code"] == "RESOURCE_DOES_NOT_EXIST"
+    assert error["message"]
+
+
+def test_a_model_without_a_server_is_503(running: Stack) -> None:
+    status, error = ask(running, "GET", "/models/two/ping")
+    assert status == 503
+    assert "No server of this model" in error["message"]
+
+
+def test_a_short_gap_is_waited_for(running: Stack, models: tuple[Model, Model]) -> None:
+    first, second = models
+    first.stop()
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(ask, running, "POST", "/models/one/invocations", "x")
+        time.sleep(1)  # the gap itself
+        gateway.switch(running.home.gateway, "one", second.address)
+        status, seen = pending.result()
+    assert (status, seen["name"]) == (200, "second")
+
+
+def test_a_post_that_reached_a_server_is_not_repeated(
+    running: Stack, models: tuple[Model, Model]
+) -> None:
+    status, error = ask(running, "POST", "/models/one/crash", "x")
+    assert status == 503
+    assert error["error_code"]
+    assert models[0].posts == 1
+
+
+def test_a_switch_under_traffic_loses_no_request(
+    running: Stack, models: tuple[Model, Model]
+) -> None:
+    done = threading.Event()
+    answers: list[tuple[int, str]] = []
+
+    def client() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", running.ports.gateway, timeout=30)
+        while not done.is_set():
+            connection.request("POST", "/models/one/invocations", "x")
+            answer = connection.getresponse()
+            answers.append((answer.status, json.loads(answer.read())["name"]))
+        connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(client) for _ in range(8)]
+        for turn in range(1, 11):
+            seen = len(answers)
+            until(lambda seen=seen: len(answers) > seen + 50, 30, "requests are answered")
+            gateway.switch(running.home.gateway, "one", models[turn % 2].address)
+        done.set()
+        for one in clients:
+            one.result()
+    assert {status for status, _ in answers} == {200}
+    assert {name for _, name in answers} == {"first", "second"}
+    assert models[0].posts + models[1].posts == len(answers)
+
+
+def test_a_new_route_is_read_without_a_restart(running: Stack, models: tuple[Model, Model]) -> None:
+    folder = running.home.gateway
+    assert ask(running, "GET", "/models/new/ping")[0] == 404
+    assert gateway.write_routes(folder, running.ports.gateway, ["two", "one", "new"])
+    gateway.switch(folder, "new", models[1].address)
+    try:
+        until(lambda: ask(running, "GET", "/models/new/ping")[0] == 200, 20, "the route is there")
+        assert not gateway.write_routes(folder, running.ports.gateway, ["new", "one", "two", "one"])
+    finally:
+        gateway.remove(folder, "new")
+
+
+def test_what_serves_is_told(running: Stack, models: tuple[Model, Model]) -> None:
+    folder = running.home.gateway
+    assert gateway.current(folder, "one") == models[0].address
+    assert gateway.current(folder, "two") is None
+    gateway.remove(folder, "two")  # there is none: no error
+
+
+@pytest.mark.parametrize("name", ["../caddy.json", "a/b", "", ".hidden", "{env.HOME}"])
+def test_a_name_that_is_no_file_name_is_refused(running: Stack, name: str) -> None:
+    with pytest.raises(ValueError, match="'name' of a model must"):
+        gateway.switch(running.home.gateway, name, "127.0.0.1:1")
+    with pytest.raises(ValueError, match="'name' of a model must"):
+        gateway.write_routes(running.home.gateway, running.ports.gateway, [name])

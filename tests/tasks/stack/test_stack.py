@@ -1,0 +1,278 @@
+"""Start and end of a stack, killed in every way; without MLflow and Airflow, which take long."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks.errors import MlopsError
+from tasks.settings import REPOSITORY, settings
+from tasks.stack import health, leftovers, ports, postgres, stack
+from tasks.stack.home import Home
+from tasks.stack.services import Stack
+from tasks.stack.status import status
+from tasks.stack.supervisor import Supervisor, add_program
+from tests.waiting import until
+
+LIGHT = ("postgres", "store", "gateway")
+START = f"from tasks.stack import stack; print(stack.start(only={LIGHT!r}, report=len))"
+
+
+def start() -> bool:
+    return stack.start(only=LIGHT)
+
+
+def pids(home: Home) -> dict[str, int | None]:
+    return {name: one.pid for name, one in Supervisor(home).programs().items()}
+
+
+def everything(home: Home) -> list[psutil.Process]:
+    """supervisord and all that it ever started."""
+    return leftovers.find(home)
+
+
+def healthy(home: Home) -> bool:
+    where = ports.load(home)
+    database = postgres.dsn(home, where.postgres, "mlops")
+    return health.postgres(database) and health.store(where.store) and health.gateway(where.gateway)
+
+
+def start_by_process(home: Home, **options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", START],
+        cwd=REPOSITORY,
+        env={"PATH": os.defpath, "MLOPS_HOME": str(home.root), "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def test_a_second_start_changes_nothing(home: Home) -> None:
+    assert start()
+    before = pids(home), home.env_file.stat().st_mtime_ns
+    assert not start()
+    assert (pids(home), home.env_file.stat().st_mtime_ns) == before
+
+
+def test_the_env_file_is_private_and_is_what_the_settings_read(home: Home) -> None:
+    start()
+    assert stat.S_IMODE(home.env_file.stat().st_mode) == 0o600
+    found = settings()
+    assert health.postgres(found.database)
+    assert found.s3_endpoint == f"http://127.0.0.1:{ports.load(home).store}"
+    assert found.aws_secret_access_key
+    assert found.aws_secret_access_key.get_secret_value() == home.secrets.s3_secret
+    assert found.airflow_password.get_secret_value() == home.secrets.airflow_admin
+    assert found.gateway_folder == home.gateway
+    assert found.supervisor_socket.is_socket()
+
+
+def test_it_outlives_the_terminal_that_started_it(home: Home) -> None:
+    process = start_by_process(home, start_new_session=True)
+    output, _ = process.communicate(timeout=60)
+    assert output.strip() == "True"
+    os.killpg(Supervisor(home).pid() or 0, 0)
+    assert healthy(home)
+    assert all(os.getsid(one.pid) != process.pid for one in everything(home))
+
+
+def test_two_starts_at_once_make_one_stack(home: Home) -> None:
+    processes = [start_by_process(home) for _ in range(3)]
+    outputs = [process.communicate(timeout=90)[0].strip() for process in processes]
+    assert sorted(outputs) == ["False", "False", "True"]
+    assert healthy(home)
+    daemons = [one for one in everything(home) if "supervisor.supervisord" in one.cmdline()]
+    assert len(daemons) == 1
+
+
+def test_after_everything_was_killed_it_starts_again_with_its_data(home: Home) -> None:
+    start()
+    before = ports.load(home), home.secrets
+    (home.store / "data" / "kept").write_text("x")
+    for process in everything(home):
+        process.kill()
+    until(lambda: Supervisor(home).pid() is None, 10, "supervisord is gone")
+    assert start()
+    assert healthy(home)
+    assert (ports.load(home), Home(home.root).secrets) == before
+    assert (home.store / "data" / "kept").exists()
+
+
+def test_after_supervisord_was_killed_it_starts_again(home: Home) -> None:
+    start()
+    os.kill(Supervisor(home).pid() or 0, signal.SIGKILL)
+    until(lambda: Supervisor(home).pid() is None, 10, "supervisord is gone")
+    assert start()
+    assert healthy(home)
+    names = [one.name() for one in everything(home)]
+    assert names.count("rclone") == names.count("caddy") == 1
+
+
+@pytest.mark.parametrize("service", LIGHT)
+def test_a_killed_server_comes_back(home: Home, service: str) -> None:
+    start()
+    pid = pids(home)[service]
+    os.kill(pid or 0, signal.SIGKILL)
+    until(lambda: pids(home)[service] not in (pid, None), 20, "it runs again")
+    until(lambda: healthy(home), 20, "it is healthy again")
+
+
+def test_down_leaves_no_process_and_wipe_no_file(home: Home) -> None:
+    start()
+    add_program("model", (sys.executable, "-c", "import time; time.sleep(600)"))
+    ours = everything(home)
+    assert len(ours) > 5
+    outside = (home.postgres / "data").resolve().parent
+    assert stack.down()
+    assert not any(one.is_running() and one.status() != "zombie" for one in ours)
+    assert home.secrets_folder.exists()
+    assert not stack.down()
+    stack.down(wipe=True)
+    assert not home.root.exists()
+    assert not outside.exists()
+
+
+def test_a_models_server_of_before_is_started_again(home: Home) -> None:
+    start()
+    add_program("model", (sys.executable, "-c", "import time; time.sleep(600)"))
+    stack.down()
+    start()
+    assert pids(home)["model"]
+
+
+def test_a_taken_port_moves_at_the_start(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", ports.load(home).gateway)) as other:
+        taken = other.getsockname()[1]
+        start()
+    assert f"port {taken} is taken: gateway moves to" in capsys.readouterr().out
+    assert ports.load(home).gateway != taken
+    assert settings().gateway_url.endswith(str(ports.load(home).gateway))
+
+
+def test_a_server_that_cannot_start_is_an_error_and_leaves_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack, "_CRASHING_S", 3.0)
+    start()
+    stack.down()
+    (home.gateway / "caddy.json").unlink()
+    (home.gateway / "caddy.json").mkdir()  # what Caddy cannot read
+    monkeypatch.setattr(stack.gateway, "write_routes", lambda *args: False)
+    with pytest.raises(MlopsError, match="gateway is not healthy") as caught:
+        start()
+    assert "caddy.json" in caught.value.why
+    assert str(home.logs / "gateway.log") in caught.value.fix
+    assert not everything(home)
+
+
+def test_an_interrupted_start_stops_what_it_started(home: Home) -> None:
+    process = start_by_process(home)
+    until(lambda: (home.programs / "postgres.conf").exists(), 30, "PostgreSQL is starting")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in output
+    assert not everything(home)
+    assert start()
+
+
+def test_a_state_folder_with_a_space_and_a_long_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "it's 50% of a long path, with spaces" / ("x" * 60)
+    monkeypatch.setenv("MLOPS_HOME", str(root))
+    settings.cache_clear()
+    home = Home(root)
+    home.create()
+    ports.save(home, ports.Ports(*(ports.unused() for _ in range(5))))
+    sockets = home.sockets
+    try:
+        assert start()
+        assert healthy(home)
+        assert health.postgres(settings().database)
+    finally:
+        stack.down(wipe=True)
+        settings.cache_clear()
+    assert not sockets.exists()
+    assert not root.exists()
+
+
+def test_status_tells_what_runs(home: Home) -> None:
+    assert {one.state for one in status().services.values()} == {"stopped"}
+    start()
+    found = status()
+    assert {name: one.state for name, one in found.services.items()} == {
+        "postgres": "running",
+        "store": "running",
+        "gateway": "running",
+        "mlflow": "stopped",
+        "airflow": "stopped",
+    }
+    assert not found.running
+    assert found.services["store"].pid == pids(home)["store"]
+    text = str(found.as_json())
+    assert not [secret for secret in vars(home.secrets).values() if secret in text]
+    os.kill(pids(home)["store"] or 0, signal.SIGSTOP)
+    try:
+        assert status().services["store"].state == "starting"
+    finally:
+        os.kill(pids(home)["store"] or 0, signal.SIGCONT)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+def test_an_ordinary_user_can_start_it(tmp_path: Path) -> None:
+    """As `nobody`, with the packages where they are, if it may read them."""
+    root = Path("/tmp") / f"mlops-test-{os.getpid()}"
+    root.mkdir()
+    shutil.chown(root, "nobody")
+    home = Home(root)
+    become = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+    env = {"PATH": os.environ["PATH"], "MLOPS_HOME": str(root), "PYTHONPATH": str(REPOSITORY)}
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        command = [*become, sys.executable, "-c", code]
+        return subprocess.run(
+            command, env=env, cwd="/", capture_output=True, text=True, check=False
+        )
+
+    if run("import tasks.settings").returncode:
+        pytest.skip(f"nobody may not read {shlex.quote(sys.executable)} or the repository")
+    try:
+        spread = "; ports.save(h, ports.Ports(*(ports.unused() for _ in range(5))))"
+        made = run(
+            "from tasks.stack import ports; from tasks.stack.home import Home;"
+            f"h = Home.of_settings(); h.create(){spread}"
+        )
+        assert made.returncode == 0, made.stderr
+        started = run(START)
+        assert started.returncode == 0, started.stdout + started.stderr
+        assert healthy(home)
+        assert not home.postgres.is_symlink()
+        users = {one.username() for one in everything(home)}
+        assert users == {"nobody"}
+    finally:
+        run("from tasks.stack import stack; stack.down(wipe=True)")
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def test_variables_reach_a_shell_unharmed(home: Home) -> None:
+    text = "\n".join(
+        f"export {name}={shlex.quote(value)}"
+        for name, value in Stack(home, ports.load(home)).variables().items()
+    )
+    script = text + '\nprintf %s "$MLOPS_DATABASE"'
+    shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout == postgres.dsn(home, ports.load(home).postgres, "mlops")

@@ -1,0 +1,129 @@
+"""The chain without Airflow: the tasks' functions one after the other, on real servers."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tasks.pipeline.overrides import Overrides
+
+from tasks import finish, tracking
+from tasks.errors import RunFailedError
+from tasks.evaluate import evaluate
+from tasks.gate import gate
+from tasks.prepare import prepare
+from tasks.refs import DecisionRef, RunRef, VersionRef
+from tasks.search import search
+from tasks.select import select
+from tasks.settings import REPOSITORY, Settings, settings
+
+FILES = REPOSITORY / "tests" / "chain" / "pipelines"
+
+
+@pytest.fixture(scope="module")
+def folder(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A pipelines folder of this module."""
+    pipelines = tmp_path_factory.mktemp("pipelines")
+    for file in FILES.glob("*.yaml"):
+        shutil.copy(file, pipelines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLOPS_PIPELINES", str(pipelines))
+        settings.cache_clear()
+        yield pipelines
+    settings.cache_clear()
+
+
+def train(name: str, dag_run: str, **overrides: object) -> tuple[RunRef, VersionRef]:
+    """Everything up to the registered challenger."""
+    prepared = prepare(name, dag_run, Overrides(**overrides))
+    for slot in prepared.slots:
+        search(slot)
+    run = RunRef(**prepared.slots[0].model_dump(exclude={"slot"}))
+    return run, evaluate(select(run))
+
+
+@pytest.mark.parametrize(("lab", "r2"), [("linear", 0.5539), ("decision_tree", 0.7321)])
+def test_labs_figures(folder: Path, lab: str, r2: float) -> None:
+    _, version = train(f"lab_{lab}", f"train__lab_{lab}/labs")
+    run = tracking.client().get_run(version.run_id)
+    assert run.data.metrics["training_r2"] == pytest.approx(r2, abs=5e-5)
+
+
+def test_what_is_on_the_parent_run(folder: Path) -> None:
+    run, version = train("steady", "train__steady/records", trials=6, slots=1)
+    client = tracking.client()
+    found = client.get_run(run.run_id)
+    model = client.get_model_version("steady", str(version.version))
+    files = {entry.path for entry in client.list_artifacts(run.run_id)}
+    assert {"leaderboard.csv", "families.png", "predicted_actual.png", "residuals.png"} <= files
+    assert {"author", "description", "notes", "data_version", "model_type", "git_commit"} <= set(
+        found.data.tags
+    )
+    assert {"test_rmse", "training_rmse", "val_rmse"} <= set(found.data.metrics)
+    assert {d.tags[0].value for d in found.inputs.dataset_inputs} == {
+        "train", "validation", "test",
+    }  # fmt: skip
+    assert model.run_id == run.run_id
+    assert tracking.alias_version("steady", tracking.CHALLENGER) == version.version
+    chosen = json.loads(found.data.tags[tracking.BEST])["params"]
+    for key, value in chosen.items():
+        if key != "estimator":
+            assert found.data.params[f"estimator__{key}"] == str(value)
+
+
+def test_the_leaderboard_is_in_order_and_complete(folder: Path, tmp_path: Path) -> None:
+    run, _ = train("steady", "train__steady/board", trials=6, slots=1, force=True)
+    path = tracking.client().download_artifacts(run.run_id, "leaderboard.csv", str(tmp_path))
+    board = pd.read_csv(io.StringIO(Path(path).read_text()))
+    assert board["val_rmse"].is_monotonic_increasing
+    assert sorted(board["trial"]) == list(range(6))
+    best = json.loads(tracking.client().get_run(run.run_id).data.tags[tracking.BEST])
+    assert best["trial"] == board["trial"][0]
+
+
+def test_a_repeated_evaluate_registers_no_second_version(folder: Path) -> None:
+    run, version = train("steady", "train__steady/board", trials=6, slots=1, force=True)
+    assert evaluate(select(run)).version == version.version
+
+
+def test_the_first_decision_compares_with_a_baseline_and_is_made_once(folder: Path) -> None:
+    _, version = train("lab_linear", "train__lab_linear/labs")
+    decision = gate(version)
+    assert isinstance(decision, DecisionRef)
+    assert decision.champion is None
+    assert decision.verdict == "promote"
+    assert gate(version) == decision
+
+
+def test_a_search_without_a_finished_trial_fails_with_its_errors(folder: Path) -> None:
+    text = (folder / "steady.yaml").read_text()
+    (folder / "hopeless.yaml").write_text(
+        text.replace("min_samples_leaf: {uniformint: [1, 20]}", "min_samples_leaf: -1").replace(
+            "learning_rate: {loguniform: [log(0.005), log(0.3)]}", "learning_rate: -1.0"
+        )
+    )
+    prepared = prepare("hopeless", "train__hopeless/1", Overrides(trials=4, slots=1))
+    search(prepared.slots[0])
+    with pytest.raises(RunFailedError, match="None of the 4 trials finished"):
+        select(RunRef(**prepared.slots[0].model_dump(exclude={"slot"})))
+
+
+def test_finish_closes_what_is_open_and_a_later_run_sweeps(folder: Path) -> None:
+    run, _ = train("steady", "train__steady/open", trials=2, slots=1, force=True)
+    client = tracking.client()
+    assert client.get_run(run.run_id).info.status == "RUNNING"
+    finish.sweep("steady", "train__steady/later")
+    assert client.get_run(run.run_id).info.status == "FAILED"
+    finish.finish("steady", "train__steady/open", failed=False)
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_a_run_on_an_old_snapshot(folder: Path) -> None:
+    run, _ = train("steady", "train__steady/board", trials=6, slots=1, force=True)
+    again = prepare("steady", "train__steady/again", Overrides(snapshot=run.snapshot, force=True))
+    assert again.slots[0].snapshot == run.snapshot
