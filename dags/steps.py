@@ -6,9 +6,9 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
-from tasks.pipeline.overrides import Overrides
 
 from tasks import refs
+from tasks.pipeline.overrides import Overrides
 
 Json = dict[str, Any]
 
@@ -24,9 +24,8 @@ def _json(reference: refs.Ref) -> Json:
 
 def prepare(name: str) -> list[dict[str, Json]]:
     """The slots of this run's search; none when nothing changed since the champion was trained."""
-    from tasks.prepare import prepare as work
-
     from tasks.finish import sweep
+    from tasks.prepare import prepare as work
 
     context = get_current_context()
     sweep(name, _dag_run())

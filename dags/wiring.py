@@ -9,12 +9,12 @@ from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, ExceptionRetryPolicy, RetryAction, RetryRule, get_parsing_context
-from tasks.process import guarded
 
 from mlops_links import EndpointLink, RunLink, VersionLink
 from tasks.errors import UserError
 from tasks.pipeline import load
 from tasks.pipeline.schema import Pipeline
+from tasks.process import guarded
 
 log = logging.getLogger(__name__)
 

@@ -52,7 +52,7 @@ def lock_key(name: str) -> int:
 
 @contextmanager
 def locked(name: str) -> Iterator[Connection]:
-    """Hold the advisory lock `name` on the yielded connection, which fails once the lock is lost."""
+    """Hold the advisory lock `name` on the yielded connection, which fails once it is lost."""
     connection = connect(application=f"lock {name}"[:63])
     try:
         with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The pipeline as one DAG run uses it: resolved once, kept in the store, the same for every task."""
+"""The pipeline as one DAG run uses it: resolved once, the same for each of its tasks."""
 
 from __future__ import annotations
 

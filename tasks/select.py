@@ -62,7 +62,8 @@ def _ranking(run: RunRef, pipeline: Pipeline) -> list[Run]:
     """Finished child runs with a finite figure, best first; the server filters and sorts."""
     figure = f"val_{pipeline.metric.name}"
     order = "ASC" if pipeline.metric.direction == "minimize" else "DESC"
-    client, found, token = tracking.client(), [], None
+    client, token = tracking.client(), None
+    found: list[Run] = []
     while True:
         page = client.search_runs(
             [tracking.experiment(run.name)],

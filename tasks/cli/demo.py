@@ -95,7 +95,7 @@ def _show(result: dict[str, Any]) -> None:
     out.rule("endpoint", align="left")
     url = f"{settings().gateway_url}/models/{NAME}"
     _until(f"version {champion} to be served", lambda: _served(url) == champion)
-    _predict(url)
+    _predict(url, champion)
     out.rule("where everything is", align="left")
     out.print(_places())
 
@@ -108,18 +108,18 @@ def _served(url: str) -> int | None:
     return int(answer.json()["version"]) if answer.is_success else None
 
 
-def _predict(url: str) -> None:
+def _predict(url: str, version: int) -> None:
     """One real prediction, and the curl that repeats it."""
-    from tasks.serving.smoke import example
+    from tasks.serving.models import fetch, read_card
 
-    body = json.dumps({"dataframe_split": example(NAME, rows=1)})
+    example = (read_card(fetch(NAME, version)).smoke_test or {})["inputs"]
+    body = json.dumps({"dataframe_split": example | {"data": example["data"][:1]}})
     answer = httpx.post(
         f"{url}/invocations", content=body, headers={"Content-Type": "application/json"}, timeout=30
     )
     _say(f"{url}/invocations answers {answer.text.strip()}")
-    _say(
-        f"\ncurl -s {url}/invocations -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
-    )
+    header = "-H 'Content-Type: application/json'"
+    _say(f"\ncurl -s {url}/invocations {header} \\\n  -d {shlex.quote(body)}")
 
 
 def _places() -> Table:

@@ -11,6 +11,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.data import pandas_dataset
 from mlflow.models import infer_signature
 from sklearn.pipeline import Pipeline as Model
 
@@ -19,7 +20,7 @@ from tasks.errors import UserError
 from tasks.evaluate.plots import plots
 from tasks.evaluate.provenance import git_commit, requirements
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare.snapshot import Manifest, read_manifest, read_part
+from tasks.prepare.snapshot import UNIT, Manifest, read_manifest, read_part
 from tasks.refs import BestRef, VersionRef
 from tasks.search.ask import trial_seed
 
@@ -95,9 +96,7 @@ def _refit(best: BestRef) -> Candidate:
         pipeline, manifest, chosen["params"], estimator, rows, read_part(manifest, "test")
     )
     # Autolog puts every get_params() key on the run; the model is logged by hand, without a pickle.
-    mlflow.sklearn.autolog(
-        log_models=False, log_datasets=False, silent=True
-    )
+    mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
     try:
         with _resumed(best.run_id):
             estimator.fit(candidate.features(rows), candidate.target(rows))
@@ -123,10 +122,10 @@ class _resumed:  # noqa: N801
 def _log_scores(best: BestRef, candidate: Candidate) -> None:
     """`training_*` and `test_*` of every metric of the task, the plots, the data, the tags."""
     client, task = tracking.client(), candidate.pipeline.data.task
-    figures = {}
-    for prefix, part in (("training", candidate.fitted_on), ("test", candidate.test)):
+    figures: dict[str, float] = {}
+    for prefix, rows in (("training", candidate.fitted_on), ("test", candidate.test)):
         scores = metrics.scores(
-            task, candidate.model, candidate.features(part), candidate.target(part)
+            task, candidate.model, candidate.features(rows), candidate.target(rows)
         )
         figures |= {f"{prefix}_{name}": value for name, value in scores.items()}
     for name, value in figures.items():
@@ -137,23 +136,30 @@ def _log_scores(best: BestRef, candidate: Candidate) -> None:
         client.log_figure(best.run_id, chart, file)
     for tag, text in _tags(best, candidate).items():
         client.set_tag(best.run_id, tag, text)
+    _log_inputs(best, candidate)
+
+
+def _log_inputs(best: BestRef, candidate: Candidate) -> None:
+    """The snapshot's parts as MLflow datasets; some rows are enough for their schema."""
+    manifest = candidate.manifest
     with _resumed(best.run_id):
-        for part in candidate.manifest.parts:
+        for part, uri in manifest.parts.items():
             rows = candidate.test if part == "test" else candidate.fitted_on
-            dataset = mlflow.data.from_pandas(
-                rows.head(1000),
-                source=candidate.manifest.parts[part].uri,
-                targets=target,
+            dataset = pandas_dataset.from_pandas(
+                rows.head(1000).drop(columns=UNIT),
+                source=uri,
+                targets=candidate.pipeline.data.target,
                 name=f"{best.name}/{part}",
-                digest=candidate.manifest.parts[part].sha256[:16],
+                digest=manifest.files[part].sha256[:16],
             )
             mlflow.log_input(dataset, context=part)
 
 
 def _log_model(best: BestRef, candidate: Candidate) -> str:
-    """The model as MLflow model: skops, signature, example, pinned requirements; returns its URI."""
+    """Log the model with signature, example and requirements, without a pickle; returns its URI."""
     example = candidate.example
     predicted = candidate.model.predict(example)
+    inputs = example.to_json(orient="split", index=False, double_precision=15)
     with _resumed(best.run_id):
         logged = mlflow.sklearn.log_model(
             candidate.model,
@@ -165,9 +171,7 @@ def _log_model(best: BestRef, candidate: Candidate) -> str:
             pip_requirements=requirements(),
             metadata={
                 "smoke_test": {
-                    "inputs": json.loads(
-                        example.to_json(orient="split", index=False, double_precision=15)
-                    ),
+                    "inputs": json.loads(inputs),
                     "predictions": np.asarray(predicted).tolist(),
                 }
             },

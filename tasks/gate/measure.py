@@ -57,8 +57,8 @@ class _Measurement:
         """
         manifest = self.challenger.manifest
         test, training = read_part(manifest, "test"), self.challenger.training_rows()
-        if manifest.parts.get("test"):
-            digest = manifest.parts["test"].sha256
+        if "test" in manifest.files:
+            digest = manifest.files["test"].sha256
             yield {"test": digest, "used_before": ledger.decisions_on(self.pipeline.name, digest)}
         own = test[~test[UNIT].isin(training[UNIT])]
         removed = {OWN: len(test) - len(own)}

@@ -92,7 +92,7 @@ class Split(Section):
     )
     test: float = Field(0.2, gt=0, lt=1, description="fraction of the units")
     validation: float = Field(0.2, ge=0, lt=1, description="fraction; 0 with k-fold resampling")
-    seed: int = Field(0, ge=0, description="of the hash or the shuffle")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the hash or the shuffle")
     groups: tuple[str, ...] = Field(
         (), description="columns that name a unit; none: the feature row"
     )

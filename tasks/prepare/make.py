@@ -188,14 +188,13 @@ def _write(
     side = split.sides(table, units, pipeline.split)
     split.check(pipeline, table, units, side)
     uri = manifest_uri(pipeline.name, address)
-    parts = {}
+    parts, files = {}, {}
     for index, part in enumerate(split.PARTS):
         rows = table[side == index]
         if len(rows):
-            parts[part] = write_part(
-                f"{uri.removesuffix('manifest.json')}{part}.parquet", rows, data
-            )
-            log.info("%s: %d rows, %d units", part, parts[part].rows, parts[part].units)
+            parts[part] = f"{uri.removesuffix('manifest.json')}{part}.parquet"
+            files[part] = write_part(parts[part], rows, data)
+            log.info("%s: %d rows, %d units", part, files[part].rows, files[part].units)
     manifest = Manifest(
         name=pipeline.name,
         address=address,
@@ -208,6 +207,7 @@ def _write(
         units=unit,
         split=pipeline.split,
         parts=parts,
+        files=files,
         statistics=statistics.describe(table.loc[np.equal(side, 0), list(data.columns)]),
         sources=sources,
         function=function.digest(data.prepare) if data.prepare else None,

@@ -30,7 +30,6 @@ class _Frozen(BaseModel):
 class Part(_Frozen):
     """One Parquet file, its rows in the order of the sources."""
 
-    uri: str
     rows: int
     units: int
     sha256: str
@@ -119,8 +118,10 @@ class Manifest(_Frozen):
     features: tuple[str, ...]
     units: Units
     split: Split
-    parts: dict[str, Part]
-    """`train`, `validation`, `test`; one without rows is left out."""
+    parts: dict[str, str]
+    """URIs of `train`, `validation`, `test`; one without rows is left out."""
+    files: dict[str, Part]
+    """What is in each of them."""
     statistics: dict[str, Statistics]
     sources: tuple[SourceRecord, ...]
     function: str | None
@@ -161,16 +162,16 @@ def write_manifest(manifest: Manifest) -> None:
 
 def read_part(manifest: Manifest, part: str) -> pd.DataFrame:
     """Rows of a part: the pipeline's columns and `UNIT`; none if the snapshot has no such part."""
-    entry = manifest.parts.get(part)
-    if entry is None:
+    uri = manifest.parts.get(part)
+    if uri is None:
         schema = _schema(manifest.columns, manifest.target, manifest.task)
         return pd.DataFrame(schema.empty_table().to_pandas())
     with tempfile.TemporaryDirectory(prefix="mlops-snapshot-") as folder:
         path = Path(folder) / "part.parquet"
-        store.download(entry.uri, path)
-        if file_digest(path) != entry.sha256:
+        store.download(uri, path)
+        if file_digest(path) != manifest.files[part].sha256:
             raise UserError(
-                f"{entry.uri} is not the file that its manifest names.",
+                f"{uri} is not the file that its manifest names.",
                 fix=f"Delete {manifest.uri} and prepare again.",
             )
         rows = pq.read_table(path, partitioning=None)
@@ -185,12 +186,7 @@ def write_part(uri: str, table: pd.DataFrame, data: Data) -> Part:
         path = Path(folder) / "part.parquet"
         pq.write_table(rows.replace_schema_metadata(None), path, compression="zstd")
         store.upload(path, uri)
-        return Part(
-            uri=uri,
-            rows=len(table),
-            units=int(table[UNIT].nunique()),
-            sha256=file_digest(path),
-        )
+        return Part(rows=len(table), units=int(table[UNIT].nunique()), sha256=file_digest(path))
 
 
 def file_digest(path: Path) -> str:

@@ -94,11 +94,7 @@ class Slot:
 
     def _trials(self, table: Table) -> None:
         self._begin(table)
-        while True:
-            self._worker.ready(table.lease.lost)
-            tid = self._take(table)
-            if tid is None:
-                return
+        while (tid := self._take(table)) is not None:
             self._trial(table, tid)
             table.lease.unlock(tid)
 
@@ -120,6 +116,7 @@ class Slot:
             if not left:
                 self._history.update(table.rows(self._history.first))
                 return None
+            self._worker.ready(table.lease.lost)
             tid = next((tid for tid in left if table.lease.try_lock(tid)), None)
             if tid is None:
                 table.lease.lost.wait(OTHERS)

@@ -18,7 +18,7 @@ class Endpoint:
 
     url: str
     version: int | None
-    state: Literal["ready", "starting", "down"]
+    state: Literal["running", "starting", "failed"]
 
 
 def url(name: str) -> str:
@@ -39,10 +39,10 @@ def _endpoint(name: str, servers: dict[str, Deployment]) -> Endpoint:
     server = servers.get(address)
     identity = ask(address, "/version") if address else None
     if identity and identity.get("name") == name:
-        return Endpoint(url(name), identity["version"], "ready")
+        return Endpoint(url(name), identity["version"], "running")
     starting = server is not None and server.state == "starting"
     version = server.version if server else None
-    return Endpoint(url(name), version, "starting" if starting else "down")
+    return Endpoint(url(name), version, "starting" if starting else "failed")
 
 
 def _servers() -> list[Deployment]:

@@ -87,7 +87,7 @@ def programs(stack: Stack) -> dict[str, Program]:
     env = environment(stack)
 
     def program(name: str, *options: str, stop_wait_s: int = 8) -> Program:
-        command = (sys.executable, "-m", "airflow", name, *options)
+        command = (sys.executable, "-P", "-m", "airflow", name, *options)
         return Program(f"airflow-{name}", command, env, stack.home.root, stop_wait_s=stop_wait_s)
 
     found = (
@@ -111,7 +111,7 @@ def migration(stack: Stack) -> subprocess.Popen[bytes] | None:
     """Start the migration of Airflow's database; `None` when this version has done it already."""
     if _marker(stack).exists():
         return None
-    command = (sys.executable, "-m", "airflow", "db", "migrate")
+    command = (sys.executable, "-P", "-m", "airflow", "db", "migrate")
     program = Program("airflow-migrate", command, environment(stack), stack.home.root)
     specification = stack.home.run / "airflow-migrate.json"
     write_private(specification, program.specification(stack.home))

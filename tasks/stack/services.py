@@ -77,7 +77,7 @@ def store(stack: Stack) -> Program:
 def mlflow(stack: Stack) -> Program:
     """The tracking server and registry; artifacts pass through it to the store."""
     command = (
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+        *(sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1"),
         *("--port", str(stack.ports.mlflow), "--workers", "1"),
         *("--artifacts-destination", "s3://mlflow"),
     )

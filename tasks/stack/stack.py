@@ -199,7 +199,7 @@ class _Start:
         log = self.home.logs / f"{program}.log"
         raise MlopsError(
             f"{program} is not healthy after {seconds:.0f} s.",
-            why="\n".join(logs.last(log, 5)) if log.exists() else "It did not start.",
+            why="\n".join(logs.last(log, 10)) if log.exists() else "It did not start.",
             fix=f"See {log}, or run `./mlops doctor`. A port that was taken meanwhile moves at the "
             "next `./mlops up`.",
         )

@@ -82,11 +82,11 @@ class Program:
             "stopasgroup": str(self.stop_group).lower(),
             "killasgroup": "true",
             "redirect_stderr": "true",
-            "stdout_logfile": home.logs / f"{self.name}.log",
+            "stdout_logfile": f"logs/{self.name}.log",
             "stdout_logfile_maxbytes": "10MB",
             "stdout_logfile_backups": 2,
         }
-        lines = [f"{key}={str(value).replace('%', '%%')}" for key, value in options.items()]
+        lines = [f"{key}={_literal(value)}" for key, value in options.items()]
         return "\n".join([f"[program:{self.name}]", *lines, ""])
 
 
@@ -168,11 +168,16 @@ class Supervisor:
 
     def start(self) -> int:
         """Start supervisord in a session of its own, with no program running yet."""
-        configuration = self.home.run / "supervisord.conf"
+        configuration = self.home.root / "supervisord.conf"
         write_private(configuration, self._configuration())
-        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
+        command = [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(configuration)]
         started = subprocess.run(
-            command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            command,
+            cwd=self.home.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if started.returncode:
             raise MlopsError(
@@ -192,30 +197,31 @@ class Supervisor:
         return pid
 
     def _configuration(self) -> str:
-        def quoted(path: Path) -> str:
-            return str(path).replace("%", "%%")
+        """Its own settings, relative to the state folder.
 
+        It splits the paths of included files at spaces, and expands those of logs twice.
+        """
         return f"""\
 [supervisord]
 nodaemon=false
-pidfile={quoted(pid_file(self.home))}
-logfile={quoted(self.home.logs / "supervisord.log")}
+directory={_literal(self.home.root)}
+pidfile={pid_file(self.home).relative_to(self.home.root)}
+logfile=logs/supervisord.log
 logfile_maxbytes=10MB
 logfile_backups=2
-childlogdir={quoted(self.home.logs)}
-directory=/
+childlogdir=logs
 minfds=1024
 {"user=root" if os.geteuid() == 0 else ""}
 
 [unix_http_server]
-file={quoted(self.socket)}
+file={_literal(self.socket)}
 chmod=0700
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 [include]
-files = {quoted(self.home.programs)}/*.conf
+files = programs/*.conf
 """
 
     def shutdown(self) -> None:
@@ -324,6 +330,11 @@ def remove_program(name: str) -> None:
 def programs() -> dict[str, ProgramState]:
     """The programs of the embedded stack of the settings, by name."""
     return Supervisor(Home.of_settings()).programs()
+
+
+def _literal(value: object) -> str:
+    """A value without what supervisord would expand."""
+    return str(value).replace("%", "%%")
 
 
 def _text(path: Path) -> str:

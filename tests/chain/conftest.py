@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks.pipeline.load import load
 
 from tasks.orchestrator import Airflow
+from tasks.pipeline.load import load
 from tasks.settings import REPOSITORY, settings
 from tasks.stack import stack
 from tests.conftest import use_home

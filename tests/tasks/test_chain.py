@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tasks.pipeline.overrides import Overrides
 
 from tasks import finish, tracking
 from tasks.errors import RunFailedError
 from tasks.evaluate import evaluate
 from tasks.gate import gate
+from tasks.pipeline.overrides import Overrides
 from tasks.prepare import prepare
 from tasks.refs import DecisionRef, RunRef, VersionRef
 from tasks.search import search
@@ -73,7 +73,7 @@ def test_what_is_on_the_parent_run(folder: Path) -> None:
     chosen = json.loads(found.data.tags[tracking.BEST])["params"]
     for key, value in chosen.items():
         if key != "estimator":
-            assert found.data.params[f"estimator__{key}"] == str(value)
+            assert found.data.params[f"model__{key}"] == str(value)
 
 
 def test_the_leaderboard_is_in_order_and_complete(folder: Path, tmp_path: Path) -> None:

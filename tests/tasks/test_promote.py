@@ -376,6 +376,8 @@ def test_who_lost_the_lock_stops_and_the_next_repairs(
     with pytest.raises(UnavailableError, match="went away while the champion"):
         promote.promote(build(name, 2, 1), "a")
     assert kinds(name) == ["intent 1>2"]
+    if step == "set_registered_model_alias":  # no other alias was moved without the lock
+        assert registry.aliases(name) == {"champion": 2}
     promote.promote(build(name, 2, 1), "a")
     assert kinds(name) == ["intent 1>2", "moved 1>2"]
     assert whole(name) == 2

@@ -28,7 +28,10 @@ def test_names_are_those_of_the_files() -> None:
 
 
 def test_names_import_no_family() -> None:
-    code = "import sys; from tasks import estimators; estimators.names(); print('sklearn' in sys.modules)"
+    code = (
+        "import sys; from tasks import estimators; estimators.names();"
+        "print('sklearn' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

@@ -80,7 +80,8 @@ class World:
             features=pipeline.feature_names,
             units=Units(kind="groups" if self.groups else "row", columns=columns),
             split=pipeline.split,
-            parts={
+            parts={part: f"{folder}/{part}.parquet" for part in parts},
+            files={
                 part: write_part(
                     f"{folder}/{part}.parquet",
                     rows.assign(**{UNIT: hashing.hashes(rows, columns)}),
@@ -187,7 +188,7 @@ def test_a_clearly_better_challenger_is_promoted_with_its_evidence(
     )
     assert 0 < found["improvement"]["lower"] < found["improvement"]["estimate"]
     assert (found["rows"], found["units"], found["test_rows"]) == (100, 100, 100)
-    assert found["test"] == manifest.parts["test"].sha256
+    assert found["test"] == manifest.files["test"].sha256
     assert (found["improvement"]["seed"], found["improvement"]["resamples"]) == (0, 500)
 
     run = tracking.client().get_run(version.run_id)
@@ -270,6 +271,17 @@ def test_many_rows_of_few_units_are_never_a_win(world: World) -> None:
     ref = gate(world.version(good(), world.snapshot(train=train, test=test)))
     assert ref.verdict == "inconclusive"
     assert "of 9 units" in ref.reason
+
+
+def test_copies_of_a_unit_prove_nothing(world: World) -> None:
+    world.groups = ("patient",)
+    train = rows(50, 1).assign(patient=-1.0)
+    once = rows(60, 2).assign(patient=np.arange(60))
+    errors = []
+    for test in (once, pd.concat([once] * 10)):
+        ref = gate(world.version(good(), world.snapshot(train=train, test=test)))
+        errors.append(world.decision(ref)["improvement"]["standard_error"])
+    assert errors[1] == pytest.approx(errors[0], rel=1e-6)
 
 
 def test_units_of_the_champion_are_found_under_the_challengers_definition(world: World) -> None:

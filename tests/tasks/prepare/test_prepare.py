@@ -101,12 +101,12 @@ def test_a_pipeline_becomes_a_snapshot_a_parent_run_and_slots(project: Project) 
 
     manifest = read_manifest(first.snapshot)
     assert set(manifest.parts) == {"train", "validation", "test"}
-    assert sum(part.rows for part in manifest.parts.values()) == 200
+    assert sum(part.rows for part in manifest.files.values()) == 200
     parts = {name: read_part(manifest, name) for name in manifest.parts}
     for name, part in parts.items():
         assert [*part.columns] == ["a", "count", "color", "y", UNIT]
         assert [str(kind) for kind in part.dtypes] == [*["float64"] * 2, "str", "float64", "int64"]
-        assert len(part) == manifest.parts[name].rows
+        assert len(part) == manifest.files[name].rows
         # The file's order: the rows of a part come in the order of the source.
         order = project.table.reset_index().merge(part, on=["a", "count", "color", "y"])["index"]
         assert order.is_monotonic_increasing
@@ -188,7 +188,7 @@ def test_a_snapshot_is_complete_or_not_there(
     }
     assert len(left) == 3
     manifest = project.manifest()
-    assert {part.uri for part in manifest.parts.values()} == set(left)
+    assert set(manifest.parts.values()) == set(left)
     assert all(store.get_bytes(uri) == body for uri, body in left.items())
 
 
@@ -211,7 +211,7 @@ def test_groups_stay_together(project: Project) -> None:
     assert sum(len(part) for part in patients) == len(set().union(*patients)) == 40
     assert manifest.features == ("a", "count", "color")
     assert manifest.units.model_dump() == {"kind": "groups", "columns": ("patient",)}
-    assert sum(part.units for part in manifest.parts.values()) == 40
+    assert sum(part.units for part in manifest.files.values()) == 40
 
 
 def test_a_part_without_rows_reads_as_an_empty_table(project: Project) -> None:
@@ -290,7 +290,7 @@ def test_an_older_snapshot_can_be_run_again(
 
 def test_a_snapshot_that_does_not_fit_is_refused(project: Project, pipelines: Path) -> None:
     old = project.manifest()
-    for wrong in (f"{old.uri}x", "here", old.parts["test"].uri):
+    for wrong in (f"{old.uri}x", "here", old.parts["test"]):
         with pytest.raises(UserError, match="must be the URI of a snapshot's manifest"):
             project.prepare(overrides=Overrides(snapshot=wrong))
     with pytest.raises(UserError, match=f"Got one of {project.name}"):
@@ -302,7 +302,7 @@ def test_a_snapshot_that_does_not_fit_is_refused(project: Project, pipelines: Pa
 
 def test_a_changed_part_is_not_read(project: Project) -> None:
     manifest = project.manifest()
-    store.put_bytes(manifest.parts["test"].uri, store.get_bytes(manifest.parts["train"].uri))
+    store.put_bytes(manifest.parts["test"], store.get_bytes(manifest.parts["train"]))
     with pytest.raises(UserError, match="is not the file that its manifest names"):
         read_part(manifest, "test")
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 from mlflow.entities import Run
 
 from tasks import database, plan, tracking
-from tasks.pipeline.schema import Pipeline
+from tasks.pipeline.schema import Pipeline, Split
 from tasks.prepare.make import made
 from tasks.refs import RunRef, SlotRef
 from tasks.settings import REPOSITORY
@@ -59,9 +59,10 @@ def pipeline(name: str = "diabetes", **search: Any) -> Pipeline:
 
 
 @cache
-def snapshot() -> str:
+def snapshot(validation: float = 0.2) -> str:
     """URI of the snapshot's manifest."""
-    return made(pipeline()).uri
+    of = pipeline()
+    return made(of.model_copy(update={"split": Split(validation=validation)})).uri
 
 
 def begin(of: Pipeline) -> RunRef:

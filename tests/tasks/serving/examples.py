@@ -45,6 +45,22 @@ class Gate(PythonModel):
 set_model(Gate())
 '''
 
+BROKEN = """
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class Broken(PythonModel):
+    def load_context(self, context):
+        raise RuntimeError("the reason")
+
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+
+set_model(Broken())
+"""
+
 
 def fitted(estimator: BaseEstimator) -> Pipeline:
     """A pipeline fitted on the diabetes data."""
@@ -121,6 +137,20 @@ def register(name: str, estimator: BaseEstimator, **options: Any) -> tuple[int, 
     with mlflow.start_run(run_id=run.info.run_id):
         info = mlflow.sklearn.log_model(
             model, name="model", registered_model_name=name, **logged(model, **options)
+        )
+    return int(info.registered_model_version), run.info.run_id
+
+
+def register_broken(name: str, folder: Path) -> tuple[int, str]:
+    """A version whose server ends when it loads the model."""
+    code = folder / "broken.py"
+    code.write_text(BROKEN)
+    with mlflow.start_run(experiment_id=tracking.experiment(name)) as run:
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(code),
+            registered_model_name=name,
+            pip_requirements=REQUIREMENTS,
         )
     return int(info.registered_model_version), run.info.run_id
 

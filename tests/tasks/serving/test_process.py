@@ -142,23 +142,8 @@ def test_a_model_made_again_under_the_same_number_is_not_mistaken(target: Proces
 def test_a_server_that_ends_early_shows_its_log(
     target: ProcessTarget, tmp_path: Path, servers: Settings
 ) -> None:
-    name, broken = "broken_model", tmp_path / "broken.py"
-    broken.write_text(
-        "import os\nfrom mlflow.models import set_model\nfrom mlflow.pyfunc import PythonModel\n"
-        "class Broken(PythonModel):\n"
-        "    def load_context(self, context):\n"
-        "        raise RuntimeError('the reason')\n"
-        "    def predict(self, context, model_input, params=None):\n"
-        "        return model_input\n"
-        "set_model(Broken())\n"
-    )
-    with mlflow.start_run(experiment_id=tracking.experiment(name)):
-        mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(broken),
-            registered_model_name=name,
-            pip_requirements=examples.REQUIREMENTS,
-        )
+    name = "broken_model"
+    examples.register_broken(name, tmp_path)
     deployment = target.start(name, 1)
     with pytest.raises(RunFailedError, match="ended before it answered") as raised:
         target.wait_ready(deployment, 60)
