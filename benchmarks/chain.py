@@ -33,7 +33,7 @@ def main() -> None:
     os.environ["MLOPS_PIPELINES"] = str(Path(__file__).parent / "pipelines")
     from tasks.stack import stack
 
-    stack.up()
+    stack.start()
     try:
         dag_s, search_s, work = through_airflow(arguments.trials)
         script_s = by_script(work)

@@ -87,8 +87,7 @@ class Airflow:
             content = self.get(path, map_index=task.map_index, full_content=True)["content"]
         except NotFoundError:
             return []
-        events = [entry["event"] if isinstance(entry, dict) else str(entry) for entry in content]
-        return [event for event in events if not event.startswith("::")][-lines:]
+        return [line for entry in content for line in _messages(entry)][-lines:]
 
     def wait(
         self, dag_id: str, run_id: str, poll: Callable[[], object] | None = None, every: float = 1.0
@@ -139,6 +138,16 @@ class Airflow:
                 why=str(err),
                 fix="Look with ./mlops status, start the stack with ./mlops up.",
             ) from err
+
+
+def _messages(entry: dict[str, Any] | str) -> list[str]:
+    """What a person reads of a log entry: the message, and an exception without its frames."""
+    if isinstance(entry, str):
+        return [entry]
+    if entry["event"].startswith("::"):
+        return []
+    errors = entry.get("error_detail") or []
+    return [entry["event"], *(f"{error['exc_type']}: {error['exc_value']}" for error in errors)]
 
 
 class NotFoundError(MlopsError, LookupError):

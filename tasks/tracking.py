@@ -7,6 +7,10 @@ from functools import lru_cache
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.environment_variables import (
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
@@ -40,6 +44,8 @@ VERDICT = "decision"
 @lru_cache(maxsize=1)
 def client() -> MlflowClient:
     """The MLflow client of this process; mlflow's module functions then use the same server."""
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     mlflow.set_tracking_uri(settings().tracking_uri)
     return MlflowClient(settings().tracking_uri)
 

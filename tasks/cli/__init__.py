@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from tasks.errors import MlopsError
 
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True)
 
 
@@ -33,7 +33,7 @@ def application() -> typer.Typer:
 def main() -> None:
     """Run the command line; our own errors become a message and an exit code."""
     try:
-        application()()
+        application()(prog_name="mlops")
     except MlopsError as error:
         show(error)
         sys.exit(error.exit_code)

@@ -52,7 +52,7 @@ def demo(
 
 
 def _say(text: str) -> None:
-    out.print(text, markup=False, highlight=False)
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _run(changes: list[str]) -> str:
@@ -97,7 +97,7 @@ def _show(result: dict[str, Any]) -> None:
     _until(f"version {champion} to be served", lambda: _served(url) == champion)
     _predict(url, champion)
     out.rule("where everything is", align="left")
-    out.print(_places())
+    out.print(_places(), soft_wrap=True)
 
 
 def _served(url: str) -> int | None:

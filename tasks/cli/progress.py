@@ -96,7 +96,7 @@ def outcome(dag_id: str, run_id: str) -> dict[str, Any]:
     unchanged = airflow.xcom(dag_id, run_id, "prepare", "unchanged")
     if unchanged:
         return {
-            "text": f"Version {unchanged['version']} stays champion: {unchanged['reason']}",
+            "text": f"Nothing to train: {unchanged['reason']}. It stays champion.",
             "unchanged": True,
             "champion": unchanged["version"],
         }
@@ -104,10 +104,19 @@ def outcome(dag_id: str, run_id: str) -> dict[str, Any]:
     promoted = airflow.xcom(dag_id, run_id, "promote")
     champion = decision["version"] if promoted else decision["champion"]
     return {
-        "text": f"Gate: {decision['verdict']} version {decision['version']}. {decision['reason']}",
+        "text": _words(decision["run_id"]),
         "run": decision["run_id"],
         "version": decision["version"],
         "verdict": decision["verdict"],
         "promoted": bool(promoted),
         "champion": champion,
     }
+
+
+def _words(run_id: str) -> str:
+    """The gate's decision on a run as text, from the ledger."""
+    from tasks import ledger
+    from tasks.gate.decision import Decision, words
+
+    entry = ledger.find(f"decision:{run_id}")
+    return "" if entry is None else words(Decision.model_validate(entry.evidence)).strip("# \n")

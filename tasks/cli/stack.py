@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,8 +16,9 @@ from tasks.cli import out
 from tasks.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from tasks.serving.endpoints import Endpoint
     from tasks.stack.stack import Report
-    from tasks.stack.status import Status
+    from tasks.stack.status import Service
 
 NOT_RUNNING = 3
 """Exit code of `status` when not all services run."""
@@ -46,7 +48,8 @@ def up(
     with _progress("starting") as report:
         started = stack.start(report=report)
     out.print("The stack is up." if started else "The stack runs already.", highlight=False)
-    _show(look())
+    services = look()
+    _show(services, _endpoints(services))
 
 
 def down(
@@ -69,14 +72,20 @@ def down(
 
 def status(*, as_json: Json = False) -> None:
     """Show what runs and where; exit code 3 when something does not."""
+    from tasks.stack.status import running
     from tasks.stack.status import status as look
 
-    found = look()
+    services = look()
+    endpoints = _endpoints(services)
     if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=2))
+        found = {
+            "services": {name: asdict(one) for name, one in services.items()},
+            "endpoints": {name: asdict(one) for name, one in endpoints.items()},
+        }
+        typer.echo(json.dumps(found, indent=2))
     else:
-        _show(found)
-    if not found.running:
+        _show(services, endpoints)
+    if not running(services):
         raise typer.Exit(NOT_RUNNING)
 
 
@@ -90,14 +99,14 @@ def logs(
     from tasks.stack import logs as reading
     from tasks.stack.home import Home
 
-    found = reading.files(Home.of_settings(), service)
+    found = reading.of_service(Home.of_settings(), service)
     several = len(found) > 1
 
     def show(name: str, line: str) -> None:
         typer.echo(f"{name} | {line}" if several else line)
 
-    for name, path in found.items():
-        for line in reading.last(path, lines):
+    for name, log in found.items():
+        for line in log.last(lines):
             show(name, line)
     if follow:
         for name, line in reading.follow(found):
@@ -106,8 +115,6 @@ def logs(
 
 def doctor(*, as_json: Json = False) -> None:
     """Look for what may keep the stack from working; exit code 3 when there is something."""
-    from dataclasses import asdict
-
     from tasks.stack.doctor import examine
 
     checks = examine()
@@ -151,20 +158,31 @@ def _progress(what: str) -> Iterator[Report]:
         yield report
 
 
-def _show(found: Status) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("service", "state", "url", "pid"):
-        table.add_column(column, no_wrap=True)
-    for name, service in found.services.items():
-        state = f"[{_COLOURS[service.state]}]{service.state}[/]"
-        table.add_row(name, state, service.url, str(service.pid or ""))
+def _endpoints(services: Mapping[str, Service]) -> dict[str, Endpoint]:
+    from tasks.serving.endpoints import endpoints
+
+    return endpoints() if services["gateway"].pid else {}
+
+
+def _show(services: Mapping[str, Service], endpoints: Mapping[str, Endpoint]) -> None:
+    table = _table("service", "state", "url", "pid")
+    for name, service in services.items():
+        table.add_row(name, _coloured(service.state), service.url, str(service.pid or ""))
     out.print(table)
-    if not found.endpoints:
-        return
+    if endpoints:
+        table = _table("endpoint", "state", "url", "version")
+        for name, one in endpoints.items():
+            table.add_row(name, _coloured(one.state), one.url, str(one.version or ""))
+        out.print()
+        out.print(table)
+
+
+def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("endpoint", "state", "url", "version"):
+    for column in columns:
         table.add_column(column, no_wrap=True)
-    for name, endpoint in found.endpoints.items():
-        table.add_row(name, *(str(endpoint[key]) for key in ("state", "url", "version")))
-    out.print()
-    out.print(table)
+    return table
+
+
+def _coloured(state: str) -> str:
+    return f"[{_COLOURS[state]}]{state}[/]"

@@ -7,6 +7,7 @@ else: an interrupted search with one slot asks for the same points as an uninter
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from tasks.pipeline.schema import Pipeline
 from tasks.search.table import Row, Vals
 
 MOST_START_UP = 20
+AT_ONCE = 100
+"""More than there can be slots: of so many open trials one is free, unless all are taken."""
 
 
 def trial_seed(search_seed: int, tid: int) -> int:
@@ -44,6 +47,11 @@ class History:
                 self._done[row.tid] = row
         while self.first in self._done:
             self.first += 1
+
+    def left(self, total: int) -> list[int]:
+        """The lowest trials of `total` that, for all that is known here, have no outcome."""
+        open_ = (tid for tid in range(self.first, total) if tid not in self._done)
+        return list(islice(open_, AT_ONCE))
 
     def recorded(self, tid: int) -> bool:
         """Whether the trial has an outcome."""

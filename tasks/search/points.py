@@ -7,6 +7,9 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from mlflow.exceptions import MlflowException
+
+from tasks import tracking
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.search.ask import Asker
@@ -33,7 +36,7 @@ def point(node: space.Node, tid: int, vals: Vals) -> Point:
 
 
 def _suggested(pipeline: Pipeline, asker: Asker, defaults: list[dict[str, Any]]) -> Iterator[Vals]:
-    """Lazily: asking for the champion takes an import of seconds and a server that may be away."""
+    """Lazily: MLflow need not be asked for a champion that would not be tried."""
     if len(asker.given) >= asker.start_up:
         return
     for params in (champion(pipeline.name), *defaults):
@@ -46,18 +49,12 @@ def _suggested(pipeline: Pipeline, asker: Asker, defaults: list[dict[str, Any]])
 
 def champion(name: str) -> dict[str, Any] | None:
     """The parameters of the champion's trial, if there is one and MLflow answers."""
-    from mlflow.exceptions import MlflowException
-
-    from tasks import tracking
-    from tasks.search.publish import impatient
-
     try:
-        with impatient():
-            version = tracking.alias_version(name, tracking.CHAMPION)
-            if version is None:
-                return None
-            run_id = tracking.client().get_model_version(name, str(version)).run_id
-            best = tracking.client().get_run(str(run_id)).data.tags.get(tracking.BEST)
+        version = tracking.alias_version(name, tracking.CHAMPION)
+        if version is None:
+            return None
+        run_id = tracking.client().get_model_version(name, str(version)).run_id
+        best = tracking.client().get_run(str(run_id)).data.tags.get(tracking.BEST)
     except MlflowException as err:
         log.warning("the champion's parameters are not tried first: %s", err)
         return None

@@ -199,7 +199,6 @@ def impatient() -> Iterator[None]:
     ours: dict[Any, Any] = {
         environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT: 10,  # 120 s by default
         environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1,  # 7: minutes in all
-        environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT: True,  # saves a request a run
     }
     before = {variable: variable.get_raw() for variable in ours}
     for variable, value in ours.items():

@@ -9,6 +9,7 @@ from contextlib import closing
 from tasks.database import connect
 from tasks.errors import UnavailableError
 from tasks.refs import RunRef
+from tasks.search.publish import Desk
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +33,9 @@ class Publisher(threading.Thread):
     def wake(self) -> None:
         """There is a new row."""
         self._news.set()
-        if self.ident is None:
-            self.start()  # so MLflow is imported behind the second fit
 
     def close(self, seconds: float) -> None:
         """Let it finish what is recorded, for so long at most."""
-        if self.ident is None:
-            return
         self._closed.set()
         self._news.set()
         self.join(seconds)
@@ -48,23 +45,18 @@ class Publisher(threading.Thread):
 
     def run(self) -> None:
         """Publish until closed."""
-        from tasks.search.publish import impatient
-
-        with impatient():
-            while not self._abandoned.is_set():
-                try:
-                    self._publish()
-                except UnavailableError as err:
-                    log.warning("publishing to MLflow waits: %s", err)
-                    self._abandoned.wait(self._pause)
-                    self._pause = min(2 * self._pause, LONGEST_PAUSE)
-                else:
-                    return
+        while not self._abandoned.is_set():
+            try:
+                self._publish()
+            except UnavailableError as err:
+                log.warning("publishing to MLflow waits: %s", err)
+                self._abandoned.wait(self._pause)
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            else:
+                return
 
     def _publish(self) -> None:
         """Publish over one database session, until closed."""
-        from tasks.search.publish import Desk  # imports MLflow
-
         with closing(connect(application="publisher")) as connection:
             desk = Desk(self._run, connection)
             last = False

@@ -22,10 +22,11 @@ from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.refs import SlotRef
 from tasks.search.ask import Asker, History, trial_seed
-from tasks.search.points import first_points, point
+from tasks.search.points import first_points
+from tasks.search.publish import impatient
 from tasks.search.publisher import Publisher
 from tasks.search.session import START, Lease, LeaseLostError
-from tasks.search.table import Row, Table, Vals
+from tasks.search.table import Point, Row, Table, Vals
 from tasks.search.worker import TimeUpError, Worker, WorkerDiedError
 
 log = logging.getLogger(__name__)
@@ -57,15 +58,10 @@ class Slot:
             UserError: The pipeline and its snapshot do not fit together.
             UnavailableError: PostgreSQL or the store was away for minutes.
         """
-        while True:
-            try:
-                with self._lease() as lease:
-                    self._trials(Table(lease))
-                    break
-            except LeaseLostError as err:
-                log.warning("lost the session with PostgreSQL, connecting again: %s", err)
-                time.sleep(OTHERS)
-        self._publisher.close(PUBLISHING_LIMIT)
+        with impatient():
+            self._publisher.start()
+            self._all_trials()
+            self._publisher.close(PUBLISHING_LIMIT)
         best = self._history.best()
         return {
             "slot": self._ref.slot,
@@ -73,6 +69,16 @@ class Slot:
             "best": best and best.figure,
             "best_trial": best and best.tid,
         }
+
+    def _all_trials(self) -> None:
+        while True:
+            try:
+                with self._lease() as lease:
+                    self._trials(Table(lease))
+                    return
+            except LeaseLostError as err:
+                log.warning("lost the session with PostgreSQL, connecting again: %s", err)
+                time.sleep(OTHERS)
 
     @contextmanager
     def _lease(self) -> Iterator[Lease]:
@@ -101,41 +107,40 @@ class Slot:
     def _begin(self, table: Table) -> None:
         """Write the first points once, so that a champion moved meanwhile changes nothing."""
         table.lease.lock(START)
-        if not table.rows():
+        self._history.update(table.rows(self._history.first))
+        if not self._history.rows():
             defaults = self._worker.ready(table.lease.lost)
             table.ask(first_points(self._pipeline, self._asker, defaults))
         table.lease.unlock(START)
 
     def _take(self, table: Table) -> int | None:
         """Lock the lowest trial that is free; None when there is nothing left to do."""
-        while True:
+        while left := self._history.left(self._asker.total):
             if self._time_left(table) <= 0:
                 self._close(table)
-                return None
-            left = table.open(self._asker.total, self._history.first)
-            if not left:
-                self._history.update(table.rows(self._history.first))
                 return None
             self._worker.ready(table.lease.lost)
             tid = next((tid for tid in left if table.lease.try_lock(tid)), None)
             if tid is None:
                 table.lease.lost.wait(OTHERS)
-                continue
             self._history.update(table.rows(self._history.first))
-            if not self._history.recorded(tid):
+            if tid is not None and self._history.recorded(tid):
+                table.lease.unlock(tid)  # by another slot, since the last look
+            elif tid is not None:
                 return tid
-            table.lease.unlock(tid)
+        return None
 
     def _trial(self, table: Table, tid: int) -> None:
         """Ask, fit, record. The lock is held."""
         row = self._history.asked(tid)
-        vals = row.vals if row else self._ask(table, tid)
+        vals = row.vals if row else self._asker.ask(tid, self._history)
         params = space.evaluate(self._asker.node, vals)
-        job = {"params": params, "seed": trial_seed(self._pipeline.search.seed, tid)}
         limit = min(self._pipeline.search.trial_timeout, self._time_left(table))
-        table.begin(tid)
+        table.begin(Point(tid, vals, space.flatten(params)))
+        self._worker.send({"params": params, "seed": trial_seed(self._pipeline.search.seed, tid)})
+        self._publisher.wake()  # only now: it would take the time between two fits
         try:
-            result = self._worker.run(job, limit, table.lease.lost)
+            result = self._worker.result(limit, table.lease.lost)
         except TimeUpError:
             result = _killed(f"It was over its time limit of {limit:g} s.", limit)
         except WorkerDiedError as err:
@@ -148,13 +153,7 @@ class Slot:
         table.record(tid, result)
         self._history.update([_row(tid, vals, result)])
         self._recorded += 1
-        self._publisher.wake()
         self._tell(tid, params, result)
-
-    def _ask(self, table: Table, tid: int) -> Vals:
-        vals = self._asker.ask(tid, self._history)
-        table.ask([point(self._asker.node, tid, vals)])
-        return vals
 
     def _time_left(self, table: Table) -> float:
         """Seconds that the whole search may still take."""
@@ -169,7 +168,6 @@ class Slot:
                     table.record(tid, _killed("The time of the search was up.", 0.0))
                 table.lease.unlock(tid)
         self._history.update(table.rows(self._history.first))
-        self._publisher.wake()
         log.info("the time of the search is up")
 
     def _tell(self, tid: int, params: dict[str, Any], result: dict[str, Any]) -> None:

@@ -9,9 +9,6 @@ from typing import Any
 
 from tasks.search.session import Lease
 
-AT_ONCE = 100
-"""More than there can be slots: one of that many open trials is free, or all are taken."""
-
 Vals = dict[str, Any]
 
 
@@ -43,19 +40,6 @@ class Table:
         self.lease = lease
         self._search = lease.search
 
-    def open(self, total: int, first: int = 0) -> list[int]:
-        """Trials without an outcome, asked or not, lowest first; all below `first` have one."""
-        found = self.lease.query(
-            "select tid from generate_series(%s, %s) tid where not exists (select from trial t"
-            " where t.search = %s and t.tid = tid.tid and t.outcome is not null)"
-            " order by tid limit %s",
-            first,
-            total - 1,
-            self._search,
-            AT_ONCE,
-        )
-        return [tid for (tid,) in found]
-
     def unfinished(self) -> list[int]:
         """Asked trials without an outcome."""
         found = self.lease.query(
@@ -83,17 +67,8 @@ class Table:
         return [Row(*one) for one in found]
 
     def ask(self, points: Iterable[Point]) -> None:
-        """Write asked points, all of them or none: from now on every slot sees them as pending."""
-        values = [
-            value
-            for point in points
-            for value in (
-                self._search,
-                point.tid,
-                json.dumps(point.vals),
-                json.dumps(point.params),
-            )
-        ]
+        """Write points that are not begun yet, all of them or none."""
+        values = [value for point in points for value in self._values(point)]
         if values:
             places = ", ".join(["(%s, %s, %s, %s)"] * (len(values) // 4))
             self.lease.query(
@@ -101,13 +76,13 @@ class Table:
                 *values,
             )
 
-    def begin(self, tid: int) -> None:
-        """Note that a fit begins."""
+    def begin(self, point: Point) -> None:
+        """Note that a fit begins; a new point is from now on pending to every slot."""
         self.lease.query(
-            "update trial set attempts = attempts + 1, began_at = clock_timestamp()"
-            " where search = %s and tid = %s",
-            self._search,
-            tid,
+            "insert into trial (search, tid, vals, params, attempts, began_at)"
+            " values (%s, %s, %s, %s, 1, clock_timestamp()) on conflict (search, tid) do update"
+            " set attempts = trial.attempts + 1, began_at = excluded.began_at",
+            *self._values(point),
         )
 
     def died(self, tid: int) -> None:
@@ -132,3 +107,6 @@ class Table:
             self._search,
             tid,
         )
+
+    def _values(self, point: Point) -> tuple[Any, ...]:
+        return self._search, point.tid, json.dumps(point.vals), json.dumps(point.params)

@@ -115,18 +115,19 @@ class Worker:
         defaults: list[dict[str, Any]] = self._hello["defaults"]
         return defaults
 
-    def run(self, job: dict[str, Any], limit: float, lost: Event) -> dict[str, Any]:
-        """The result of one job.
+    def send(self, job: dict[str, Any]) -> None:
+        """Begin a job."""
+        if self._running is not None:
+            self._running.send(job)
+
+    def result(self, limit: float, lost: Event) -> dict[str, Any]:
+        """The result of the job.
 
         Raises:
             TimeUpError: `limit` seconds went by.
             WorkerDiedError: The process died, or was stopped for too long.
             LeaseLostError: The event `lost` was set meanwhile.
         """
-        running = self._running
-        if running is None or self._hello is None:
-            raise WorkerDiedError("it is not ready")
-        running.send(job)
         return self._answer(limit, lost)
 
     def _drop_dead(self) -> None:
@@ -148,7 +149,8 @@ class Worker:
 
     def _wait(self, limit: float, lost: Event) -> dict[str, Any]:
         running = self._running
-        assert running is not None
+        if running is None:
+            raise WorkerDiedError("It was not started.")
         deadline = time.monotonic() + limit
         while (left := deadline - time.monotonic()) > 0:
             message = running.receive(min(POLL, left))

@@ -53,6 +53,13 @@ def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY)
         text = await asyncio.to_thread(scorer.answer, body, kind)
         return Response(text, media_type="application/json")
 
+    _answer_errors(app)
+    return counted
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Errors as `error_code` and `message`, never a trace nor the input."""
+
     @app.exception_handler(RequestError)
     async def refuse(_: Request, err: RequestError) -> JSONResponse:
         return _error(err.status, err.code, err.message)
@@ -70,8 +77,6 @@ def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY)
     @app.exception_handler(Exception)
     async def fail(_: Request, __: Exception) -> JSONResponse:
         return _error(500, "INTERNAL_ERROR", "The server failed; its log has the reason.")
-
-    return counted
 
 
 class Counted:

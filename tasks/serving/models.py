@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -45,7 +47,7 @@ def fetch(name: str, version: int) -> Path:
     """The folder of a version's model, downloaded when it is not there.
 
     The folder is named after the model's id as well: a version's number comes back when a
-    registered model is deleted and made again. One call at a time for a version: hold its lock.
+    registered model is deleted and made again.
 
     Raises:
         RunFailedError: There is no such version, or its files are gone.
@@ -60,17 +62,19 @@ def fetch(name: str, version: int) -> Path:
     folder = _folder(name) / f"{version}-{entry.model_id or entry.run_id}"
     if folder.exists():
         return folder
-    beside = folder.with_name(f".{folder.name}")  # of a call that was killed, or nothing
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=str(beside))
-    if not (beside / "MLmodel").exists():
-        raise RunFailedError(f"The files of {name} version {version} are gone from the store.")
-    return beside.rename(folder)
+    _folder(name).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=_folder(name), prefix=f".{version}-") as beside:
+        model = Path(beside, "model")
+        download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=str(model))
+        if not (model / "MLmodel").exists():
+            raise RunFailedError(f"The files of {name} version {version} are gone from the store.")
+        with suppress(FileExistsError, NotADirectoryError):  # another process was quicker
+            model.rename(folder)
+    return folder
 
 
 def forget(name: str, version: int) -> None:
-    """Remove the files of a version that is not served any more."""
+    """Remove the files of a version that is not served any more, half downloaded ones too."""
     for folder in (*_folder(name).glob(f"{version}-*"), *_folder(name).glob(f".{version}-*")):
         shutil.rmtree(folder, ignore_errors=True)
 

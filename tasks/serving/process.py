@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.errors import RunFailedError
+from tasks.errors import MlopsError, RunFailedError, UnavailableError
 from tasks.serving import models
-from tasks.serving.targets import GRACE_S, HOST, Deployment, State
+from tasks.serving.targets import GRACE_S, HOST, PORT_TAKEN, Deployment, State
 from tasks.settings import REPOSITORY
 from tasks.stack import ports, supervisor
 from tasks.stack.home import Home
@@ -119,10 +119,11 @@ class ProcessTarget:
     def _process(self, deployment: Deployment) -> ProgramState | None:
         return supervisor.programs().get(_program(deployment.name, deployment.version))
 
-    def _failure(self, deployment: Deployment, what: str) -> RunFailedError:
-        return RunFailedError(
-            f"The server of {deployment.name} version {deployment.version} {what}.",
-            why=self.logs_tail(deployment.name, deployment.version),
+    def _failure(self, deployment: Deployment, what: str) -> MlopsError:
+        log = self.logs_tail(deployment.name, deployment.version)
+        error = UnavailableError if log.endswith(PORT_TAKEN) else RunFailedError
+        return error(
+            f"The server of {deployment.name} version {deployment.version} {what}.", why=log
         )
 
 

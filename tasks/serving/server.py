@@ -12,13 +12,13 @@ import sys
 import time
 from pathlib import Path
 
-from tasks.serving.targets import GRACE_S, HOST
+from tasks.serving.targets import GRACE_S, HOST, PORT_TAKEN
 
 log = logging.getLogger("tasks.serving.server")
 
 KEEP_ALIVE_S = 300
-"""Longer than the gateway keeps an idle connection (30 s), so that it is never the server which
-closes one just as a request comes in over it."""
+"""Longer than any gateway keeps an idle connection, so that it is never the server which closes
+one just as a request comes in over it."""
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def _listen(port: int) -> socket.socket:
         listener.bind((HOST, port))
         listener.listen(1024)
     except OSError as err:
-        sys.exit(f"The server cannot listen on {HOST}:{port}: {err.strerror}.")
+        sys.exit(f"Cannot listen on {HOST}:{port}: {err.strerror}.\n{PORT_TAKEN}")
     return listener
 
 

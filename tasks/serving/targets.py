@@ -12,6 +12,8 @@ from tasks.stack import health
 HOST = "127.0.0.1"
 GRACE_S = 25
 """What a server gives to the requests in flight when it is told to end."""
+PORT_TAKEN = "The server's port is taken."
+"""Last words of a server that cannot listen; the next start moves it."""
 
 State = Literal["running", "starting", "stopped"]
 
@@ -51,6 +53,7 @@ class Target(Protocol):
 
         Raises:
             RunFailedError: It ended, or did not answer within `timeout` seconds.
+            UnavailableError: Another program was quicker to take its port: start it again.
         """
         ...
 

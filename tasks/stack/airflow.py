@@ -13,6 +13,7 @@ from typing import Any
 
 from tasks.errors import MlopsError, UnavailableError
 from tasks.settings import REPOSITORY, settings
+from tasks.stack import logs
 from tasks.stack.home import write_private
 from tasks.stack.services import ADMIN, Stack, database_url
 from tasks.stack.supervisor import Program, child_command
@@ -131,9 +132,8 @@ def finish_migration(stack: Stack, process: subprocess.Popen[bytes] | None) -> N
         return
     if process.wait():
         log = stack.home.logs / "airflow-migrate.log"
-        lines = log.read_text(errors="replace").splitlines()[-5:]
         raise MlopsError(
-            "Airflow's database could not be migrated.", why="\n".join(lines), fix=f"See {log}."
+            "Airflow's database could not be migrated.", why=logs.tail(log), fix=f"See {log}."
         )
     _marker(stack).touch()
 

@@ -39,9 +39,9 @@ def examine() -> list[Check]:
     home = Home.of_settings()
     checks = [_python(), _packages(), _memory(), _folder(home), _disk(home), _user()]
     found = status()
-    up = any(service.pid for service in found.services.values())
+    up = any(service.pid for service in found.values())
     if up:
-        for name, service in found.services.items():
+        for name, service in found.items():
             fix = f"./mlops logs {name}; then ./mlops down && ./mlops up"
             checks.append(Check(name, service.state == "running", service.state, fix))
     else:

@@ -18,7 +18,7 @@ from tasks.stack.services import AIRFLOW, CORE, SERVICES, Stack
 from tasks.stack.supervisor import Program, Supervisor
 
 Report = Callable[[str], None]
-TIMEOUT_S = 180.0
+TIMEOUT_S = 300.0
 _CRASHING_S = 15.0
 """A program that fails for so long without a break is given up."""
 
@@ -199,7 +199,7 @@ class _Start:
         log = self.home.logs / f"{program}.log"
         raise MlopsError(
             f"{program} is not healthy after {seconds:.0f} s.",
-            why="\n".join(logs.last(log, 10)) if log.exists() else "It did not start.",
+            why=logs.tail(log) or "It did not start.",
             fix=f"See {log}, or run `./mlops doctor`. A port that was taken meanwhile moves at the "
             "next `./mlops up`.",
         )

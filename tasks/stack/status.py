@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from tasks.errors import MlopsError, UnavailableError
+from tasks.errors import UnavailableError
 from tasks.stack import health, ports, postgres
 from tasks.stack.home import Home
 from tasks.stack.services import AIRFLOW, SERVICES, Stack
@@ -27,25 +26,7 @@ class Service:
     pid: int | None
 
 
-@dataclass(frozen=True)
-class Status:
-    """All services, and the models' endpoints."""
-
-    services: Mapping[str, Service]
-    endpoints: Mapping[str, Any]
-
-    @property
-    def running(self) -> bool:
-        """Whether every service runs."""
-        return all(service.state == "running" for service in self.services.values())
-
-    def as_json(self) -> dict[str, Any]:
-        """For `status --json`; it holds no secret."""
-        services = {name: asdict(service) for name, service in self.services.items()}
-        return {"services": services, "endpoints": dict(self.endpoints)}
-
-
-def status() -> Status:
+def status() -> dict[str, Service]:
     """Ask supervisord for the processes and every server whether it answers, all at once."""
     home = Home.of_settings()
     stack = Stack(home, ports.load(home))
@@ -54,10 +35,14 @@ def status() -> Status:
     with ThreadPoolExecutor(len(SERVICES)) as pool:
         pending = {name: pool.submit(check) for name, check in checks.items()}
         healthy = {name: future.result() for name, future in pending.items()}
-    services = {
+    return {
         name: _service(stack, name, known, healthy=healthy.get(name, False)) for name in SERVICES
     }
-    return Status(services, _endpoints() if known else {})
+
+
+def running(services: Mapping[str, Service]) -> bool:
+    """Whether every service runs."""
+    return all(service.state == "running" for service in services.values())
 
 
 def _programs(home: Home) -> dict[str, ProgramState]:
@@ -97,15 +82,3 @@ def _state(program: ProgramState | None, *, healthy: bool) -> str:
     if healthy:
         return "running"
     return "starting" if program.uptime_s < PATIENCE_S else "failed"
-
-
-def _endpoints() -> dict[str, Any]:
-    from tasks import serving
-
-    endpoints: Callable[[], Mapping[str, Any]] | None = getattr(serving, "endpoints", None)
-    if endpoints is None:
-        return {}
-    try:
-        return dict(endpoints())
-    except MlopsError:
-        return {}  # the registry is away, which the services above tell

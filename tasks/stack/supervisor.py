@@ -332,6 +332,21 @@ def programs() -> dict[str, ProgramState]:
     return Supervisor(Home.of_settings()).programs()
 
 
+def pid() -> int | None:
+    """The pid of the supervisord of the settings, `None` when it does not run."""
+    return Supervisor(Home.of_settings()).pid()
+
+
+def start_program(name: str) -> bool:
+    """Start a stopped program; tells whether it was stopped."""
+    return Supervisor(Home.of_settings()).start_program(name)
+
+
+def stop_program(name: str) -> None:
+    """Stop a program and keep it known; it stays stopped until it is started."""
+    Supervisor(Home.of_settings()).stop([name])
+
+
 def _literal(value: object) -> str:
     """A value without what supervisord would expand."""
     return str(value).replace("%", "%%")

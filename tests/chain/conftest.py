@@ -69,7 +69,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     os.environ["MLOPS_PIPELINES"] = str(folder)
     use_home(home)
     try:
-        stack.up()
+        stack.start()
         settings.cache_clear()
         assert load("diabetes_progression")
         yield Chain(home, Airflow())

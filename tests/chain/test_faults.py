@@ -85,7 +85,7 @@ def kill_everything(_: object) -> None:
     for process in [top, *top.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    stack.up()
+    stack.start()
 
 
 FAULTS: dict[str, Callable] = {

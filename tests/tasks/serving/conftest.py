@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mlflow
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
@@ -22,7 +23,9 @@ def forest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return examples.save_gate(tmp_path_factory.mktemp("models") / "gate")
+    folder = tmp_path_factory.mktemp("models")
+    mlflow.pyfunc.save_model(folder / "gate", **examples.gate(folder))
+    return folder / "gate"
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import mlflow
 import pandas as pd
 from mlflow.models import ModelSignature, infer_signature
@@ -16,6 +18,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tasks import tracking
+from tests.waiting import until
 
 TREE = "sklearn.tree._tree.Tree"
 REQUIREMENTS = ["scikit-learn"]
@@ -23,7 +26,7 @@ ROWS, TARGET = load_diabetes(scaled=False, as_frame=True, return_X_y=True)
 ROWS = ROWS.astype(float)
 ROW = ROWS.iloc[0].to_dict()
 
-ECHO = '''
+GATE = '''
 import time
 from pathlib import Path
 
@@ -92,19 +95,45 @@ def save(folder: Path, estimator: BaseEstimator) -> Path:
     return folder
 
 
-def save_gate(folder: Path) -> Path:
-    """A model whose requests wait for a file."""
-    code = folder.with_suffix(".py")
-    code.write_text(ECHO)
+def gate(folder: Path) -> dict[str, Any]:
+    """How to log a model whose requests wait for a file."""
+    code, done = folder / "gate.py", folder / "done"
+    code.write_text(GATE)
+    done.touch()
     columns = [ColSpec(DataType.string, name) for name in ("began", "release")]
-    schema = Schema([*columns, ColSpec(DataType.double, "answer")])
-    mlflow.pyfunc.save_model(
-        folder,
-        python_model=str(code),
-        signature=ModelSignature(inputs=schema),
-        pip_requirements=REQUIREMENTS,
-    )
-    return folder
+    inputs = {"columns": ["began", "release", "answer"], "data": [[str(done), str(done), 4.5]]}
+    return {
+        "python_model": str(code),
+        "signature": ModelSignature(inputs=Schema([*columns, ColSpec(DataType.double, "answer")])),
+        "pip_requirements": REQUIREMENTS,
+        "metadata": {"smoke_test": {"inputs": inputs, "predictions": [4.5]}},
+    }
+
+
+def register_gate(name: str, folder: Path) -> int:
+    """Log and register a version whose requests wait for a file."""
+    with mlflow.start_run(experiment_id=tracking.experiment(name)):
+        info = mlflow.pyfunc.log_model(name="model", registered_model_name=name, **gate(folder))
+    return int(info.registered_model_version)
+
+
+class Waiting:
+    """One request to a gate, in flight until released."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.began, self.release = folder / "began", folder / "release"
+        row = {"began": str(self.began), "release": str(self.release), "answer": 7.5}
+        self.body = {"dataframe_records": [row]}
+        self.pool = ThreadPoolExecutor(1)
+        self.answer = self.pool.submit(httpx.post, url, json=self.body, timeout=60)
+        until(self.began.exists, 60, "the request is in flight")
+
+    def end(self) -> httpx.Response:
+        """Release the request; returns its answer."""
+        self.release.touch()
+        answer = self.answer.result(60)
+        self.pool.shutdown()
+        return answer
 
 
 def save_typed(folder: Path) -> Path:

@@ -6,23 +6,22 @@ import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-import mlflow
 import pytest
 from sklearn.linear_model import LinearRegression, Ridge
 
 from tasks import tracking
-from tasks.errors import RunFailedError
+from tasks.errors import RunFailedError, UnavailableError
 from tasks.serving import models
 from tasks.serving.process import ProcessTarget
 from tasks.serving.targets import Deployment
 from tasks.settings import Settings
-from tasks.stack import supervisor
+from tasks.stack import stack, supervisor
+from tasks.stack.home import Home
 from tests.tasks.serving import examples
+from tests.waiting import until
 
 NAME = "process_test"
 
@@ -51,13 +50,6 @@ def pid(deployment: Deployment) -> int | None:
     return state.pid if state else None
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_start_is_idempotent_and_stop_leaves_nothing(
     target: ProcessTarget, versions: tuple[int, int]
 ) -> None:
@@ -68,7 +60,7 @@ def test_start_is_idempotent_and_stop_leaves_nothing(
     before = pid(first)
     again = target.start(NAME, versions[0])
     assert (again.address, pid(again)) == (first.address, before)
-    wait_for(lambda: target.list(NAME)[0].state == "running")
+    until(lambda: target.list(NAME)[0].state == "running", 60, "the supervisor calls it running")
     target.stop(first, 5)
     assert target.list(NAME) == []
     assert first.ask("/ping") is None
@@ -89,8 +81,8 @@ def test_a_killed_server_comes_back_at_its_address(
     before = pid(deployment)
     assert before is not None
     os.kill(before, signal.SIGKILL)
-    wait_for(lambda: pid(deployment) not in (None, before))
-    wait_for(deployment.answers)
+    until(lambda: pid(deployment) not in (None, before), 60, "it is started again")
+    until(deployment.answers, 60, "it answers")
 
 
 def test_a_stopped_server_starts_at_its_old_port_or_moves_when_that_is_taken(
@@ -98,11 +90,11 @@ def test_a_stopped_server_starts_at_its_old_port_or_moves_when_that_is_taken(
 ) -> None:
     deployment = ready(target, versions[0])
     program = f"model-{NAME}-v{versions[0]}"
-    supervisor.Supervisor(supervisor.Home.of_settings()).stop([program])
+    supervisor.Supervisor(Home.of_settings()).stop([program])
     assert target.list(NAME)[0].state == "stopped"
     assert target.start(NAME, versions[0]).address == deployment.address
     target.wait_ready(deployment, 60)
-    supervisor.Supervisor(supervisor.Home.of_settings()).stop([program])
+    supervisor.Supervisor(Home.of_settings()).stop([program])
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", int(deployment.address.rpartition(":")[2])))
@@ -110,6 +102,30 @@ def test_a_stopped_server_starts_at_its_old_port_or_moves_when_that_is_taken(
         moved = target.start(NAME, versions[0])
         assert moved.address != deployment.address
         target.wait_ready(moved, 60)
+
+
+def test_a_port_that_is_taken_meanwhile_is_no_fault_of_the_version(
+    target: ProcessTarget, versions: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        with monkeypatch.context() as patch:
+            patch.setattr("tasks.serving.process._unused_port", lambda: taken)
+            deployment = target.start(NAME, versions[0])
+        with pytest.raises(UnavailableError, match="ended before it answered"):
+            target.wait_ready(deployment, 60)
+        moved = ready(target, versions[0])
+    assert moved.address != deployment.address
+
+
+def test_servers_come_back_with_the_stack(target: ProcessTarget, versions: tuple[int, int]) -> None:
+    deployment = ready(target, versions[0])
+    supervisor.Supervisor(Home.of_settings()).stop([f"model-{NAME}-v{versions[0]}"])
+    stack.start(only=("postgres", "store", "mlflow"))
+    target.wait_ready(deployment, 60)
+    assert [one.address for one in target.list(NAME)] == [deployment.address]
 
 
 def test_a_stuck_server_is_replaced(
@@ -161,32 +177,14 @@ def test_stop_waits_for_requests_in_flight(
     target: ProcessTarget, servers: Settings, tmp_path: Path
 ) -> None:
     name = "draining"
-    folder = examples.save_gate(tmp_path / "gate")
-    with mlflow.start_run(experiment_id=tracking.experiment(name)) as run:
-        mlflow.log_artifacts(str(folder), "model")
-    tracking.client().create_registered_model(name)
-    tracking.client().create_model_version(name, f"runs:/{run.info.run_id}/model", run.info.run_id)
-    deployment = target.start(name, 1)
+    deployment = target.start(name, examples.register_gate(name, tmp_path))
     target.wait_ready(deployment, 60)
-    began, release = tmp_path / "began", tmp_path / "release"
-    row = {"began": str(began), "release": str(release), "answer": 4.5}
-    answers: list[httpx.Response] = []
-
-    def call() -> None:
-        url = f"http://{deployment.address}/invocations"
-        answers.append(httpx.post(url, json={"dataframe_records": [row]}, timeout=60))
-
-    flying = threading.Thread(target=call)
-    flying.start()
-    wait_for(began.exists)
+    waiting = examples.Waiting(f"http://{deployment.address}/invocations", tmp_path)
     stopping = threading.Thread(target=target.stop, args=(deployment, 60))
     stopping.start()
     stopping.join(2)  # several looks at /status
     assert stopping.is_alive()
-    assert deployment.ask("/ping") is None  # answers text
     assert deployment.answers()
-    release.touch()
-    flying.join(30)
+    assert waiting.end().json() == {"predictions": [7.5]}
     stopping.join(30)
-    assert answers[0].json() == {"predictions": [4.5]}
     assert target.list(name) == []

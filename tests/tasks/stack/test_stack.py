@@ -20,7 +20,7 @@ from tasks.settings import REPOSITORY, settings
 from tasks.stack import health, leftovers, ports, postgres, stack
 from tasks.stack.home import Home
 from tasks.stack.services import Stack
-from tasks.stack.status import status
+from tasks.stack.status import running, status
 from tasks.stack.supervisor import Supervisor, add_program
 from tests.waiting import until
 
@@ -208,23 +208,23 @@ def test_a_state_folder_with_a_space_and_a_long_path(
 
 
 def test_status_tells_what_runs(home: Home) -> None:
-    assert {one.state for one in status().services.values()} == {"stopped"}
+    assert {one.state for one in status().values()} == {"stopped"}
     start()
     found = status()
-    assert {name: one.state for name, one in found.services.items()} == {
+    assert {name: one.state for name, one in found.items()} == {
         "postgres": "running",
         "store": "running",
         "gateway": "running",
         "mlflow": "stopped",
         "airflow": "stopped",
     }
-    assert not found.running
-    assert found.services["store"].pid == pids(home)["store"]
-    text = str(found.as_json())
+    assert not running(found)
+    assert found["store"].pid == pids(home)["store"]
+    text = str(found)
     assert not [secret for secret in vars(home.secrets).values() if secret in text]
     os.kill(pids(home)["store"] or 0, signal.SIGSTOP)
     try:
-        assert status().services["store"].state == "starting"
+        assert status()["store"].state == "starting"
     finally:
         os.kill(pids(home)["store"] or 0, signal.SIGCONT)
 

@@ -1,0 +1,199 @@
+"""`./mlops history`, `rollback`, `leaderboard`: what was decided, undone and tried."""
+
+from __future__ import annotations
+
+import csv
+import getpass
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tasks.cli import err, out
+from tasks.errors import MlopsError, UserError
+
+if TYPE_CHECKING:
+    from tasks.leaderboard import Leaderboard, Place
+    from tasks.ledger import Entry
+
+Name = Annotated[str, typer.Argument(help="the pipeline")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (leaderboard, history, rollback):
+        app.command()(command)
+
+
+def history(
+    name: Name,
+    limit: Annotated[int, typer.Option(min=1, help="entries to show")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show a pipeline's decisions, promotions, rollbacks and deployments, newest first."""
+    entries = _history(name, limit)
+    if as_json:
+        out.print_json(json.dumps([entry.model_dump(mode="json") for entry in entries]))
+        return
+    if not entries:
+        out.print(f"{name} has no history yet.", highlight=False)
+        return
+    table = Table("when", "what", "versions", "who", "why", box=None, pad_edge=False)
+    for entry in entries:
+        when = entry.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(
+            when, _what(entry), _versions(entry), escape(entry.actor), escape(entry.reason)
+        )
+    out.print(table)
+
+
+def rollback(
+    name: Name,
+    reason: Annotated[str, typer.Option(help="for the record")],
+    to: Annotated[
+        int | None, typer.Option(min=1, help="version to go back to; else the previous champion")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an earlier version champion again; the endpoint follows without dropping a request."""
+    from tasks.promote import rollback as work
+
+    _history(name, limit=1)
+    marks = work(name, to, reason, _user())
+    deploying = _deploy(name)
+    if as_json:
+        out.print_json(json.dumps(marks | {"deploying": deploying}))
+        return
+    out.print(f"Champion of {name} is version {marks['champion']} now.", highlight=False)
+    if deploying:
+        out.print(f"deploy__{name} makes the endpoint follow: ./mlops status", highlight=False)
+
+
+def leaderboard(
+    name: Name,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="write all of it to a file", dir_okay=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="trials to show")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the finished trials of a pipeline's newest run, best first."""
+    from tasks.leaderboard import newest
+    from tasks.pipeline.load import known
+
+    board = newest(known(name))
+    rows = [_flat(board, rank, place) for rank, place in enumerate(board.places, 1)]
+    if csv_file is not None:
+        _write(csv_file, rows)
+    if as_json:
+        out.print_json(json.dumps(rows))
+    elif not rows:
+        out.print("No trial has finished yet.")
+    elif csv_file is None:
+        out.print(_table(board, limit))
+    else:
+        out.print(f"{len(rows)} trials written to {csv_file}", highlight=False)
+
+
+def _history(name: str, limit: int) -> list[Entry]:
+    """The ledger's entries; a name that is neither there nor a pipeline's is a mistake."""
+    from tasks import ledger
+    from tasks.pipeline.load import known
+
+    return ledger.history(name, limit) or ledger.history(known(name), limit)
+
+
+def _what(entry: Entry) -> str:
+    if entry.kind == "decision":
+        return f"decision: {entry.evidence['verdict']}"
+    move = entry.evidence.get("kind")
+    return f"{move} {entry.kind}" if move else entry.kind
+
+
+def _versions(entry: Entry) -> str:
+    return " → ".join(
+        "none" if v is None else str(v) for v in (entry.from_version, entry.to_version)
+    )
+
+
+def _deploy(name: str) -> bool:
+    """Start the reconciliation; without Airflow the next one in its schedule does it."""
+    from tasks.orchestrator import Airflow
+
+    try:
+        Airflow().trigger(f"deploy__{name}", note="by ./mlops rollback")
+    except MlopsError as error:
+        err.print(
+            f"The alias is moved, but deploy__{name} could not be started: {escape(error.what)}",
+            highlight=False,
+        )
+        return False
+    return True
+
+
+def _user() -> str:
+    """Who asks, for the ledger."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
+
+
+def _flat(board: Leaderboard, rank: int, place: Place) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        "trial": place.trial,
+        "estimator": place.estimator,
+        f"val_{board.metric}": place.validation,
+        f"training_{board.metric}": place.training,
+        "duration_s": place.duration_s,
+        "run_id": place.run_id,
+        **place.params,
+    }
+
+
+def _write(file: Path, rows: list[dict[str, Any]]) -> None:
+    """A CSV with a column for every parameter that any trial has."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    try:
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written.", why=str(error)) from error
+
+
+def _table(board: Leaderboard, limit: int) -> Table:
+    figures = (f"val_{board.metric}", f"training_{board.metric}", "seconds")
+    table = Table(box=None, pad_edge=False)
+    for title in ("rank", "trial"):
+        table.add_column(title, justify="right")
+    table.add_column("estimator")
+    for title in figures:
+        table.add_column(title, justify="right")
+    table.add_column("parameters", overflow="fold")
+    for rank, place in enumerate(board.places[:limit], 1):
+        params = ", ".join(f"{key}={_short(value)}" for key, value in place.params.items())
+        training = "" if place.training is None else f"{place.training:.5g}"
+        table.add_row(
+            str(rank),
+            str(place.trial),
+            place.estimator,
+            f"{place.validation:.5g}",
+            training,
+            f"{place.duration_s:.2f}",
+            escape(params),
+        )
+    left = len(board.places) - limit
+    if left > 0:
+        table.caption = f"and {left} more: --limit, --csv FILE"
+    return table
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

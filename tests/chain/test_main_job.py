@@ -1,0 +1,218 @@
+"""The main job through Airflow: train, gate, build, promote, deploy, predict, again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import httpx
+import pytest
+
+from tasks import ledger, tracking
+from tasks.settings import REPOSITORY, settings
+from tasks.stack import stack
+from tests.chain.conftest import Chain
+from tests.waiting import until
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+
+NAME = "diabetes_progression"
+
+
+def mlops(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """The command line, against this stack."""
+    return subprocess.run(
+        [str(REPOSITORY / "mlops"), *words],
+        env=dict(os.environ),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def served() -> int | None:
+    """The version that the endpoint answers with."""
+    answer = httpx.get(f"{settings().gateway_url}/models/{NAME}/version", timeout=5)
+    return answer.json()["version"] if answer.is_success else None
+
+
+@pytest.fixture(scope="module")
+def first(chain: Chain) -> dict:
+    """The first run: few trials, through the command line."""
+    until(lambda: chain.airflow.dag_exists(f"train__{NAME}"), 60, "Airflow reads the DAGs")
+    done = mlops("run", NAME, "--set", "trials=12", "--wait", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_first_model_is_promoted_and_served(chain: Chain, first: dict) -> None:
+    assert first["state"] == "success"
+    assert first["verdict"] == "promote"
+    assert tracking.alias_version(NAME, tracking.CHAMPION) == first["version"]
+    until(lambda: served() == first["version"], 60, "the champion is served")
+    kinds = [entry.kind for entry in reversed(ledger.history(NAME, 10))]
+    assert kinds == ["decision", "intent", "moved", "deployed"]
+    model = tracking.client().get_model_version(NAME, str(first["version"]))
+    assert model.tags[tracking.STAGE] == "Production"
+    run = tracking.client().get_run(first["run"])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags[tracking.VERDICT] == "promote"
+
+
+def test_the_children_are_the_trials(first: dict) -> None:
+    children = tracking.client().search_runs(
+        [tracking.experiment(NAME)], f"tags.`{tracking.PARENT}` = '{first['run']}'"
+    )
+    assert sorted(int(r.data.tags[tracking.TRIAL]) for r in children) == list(range(12))
+    for child in children:
+        assert child.info.status == "FINISHED"
+        assert {"training_rmse", "val_rmse", "duration_s"} <= set(child.data.metrics)
+        assert "estimator" in child.data.params
+
+
+def test_predict_from_a_file_and_from_standard_input(first: dict, tmp_path) -> None:
+    body = {"age": 59, "sex": 2, "bmi": 32.1, "bp": 101, "s1": 157, "s2": 93.2, "s3": 38, "s4": 4,
+            "s5": 4.8598, "s6": 87}  # fmt: skip
+    rows = tmp_path / "rows.json"
+    rows.write_text(json.dumps([body, body]))
+    answer = json.loads(mlops("predict", NAME, str(rows), "--json").stdout)
+    table = ",".join(body) + "\n" + ",".join(map(str, body.values())) + "\n"
+    again = json.loads(mlops("predict", NAME, "-", "--json", stdin=table).stdout)
+    assert 25 < answer["predictions"][0] < 346  # the range of the target
+    assert answer["predictions"] == again["predictions"] * 2
+
+
+def test_wrong_requests_get_4xx(first: dict) -> None:
+    url = f"{settings().gateway_url}/models/{NAME}/invocations"
+    for body in ({"dataframe_records": [{"age": 1}]}, {"nonsense": 1}, [1, 2]):
+        answer = httpx.post(url, json=body)
+        assert 400 <= answer.status_code < 500, answer.text
+        assert set(answer.json()) == {"error_code", "message"}
+
+
+def test_unchanged_data_ends_early_and_keeps_the_champion(chain: Chain, first: dict) -> None:
+    run = chain.train(NAME, trials=12)
+    assert chain.finish(NAME, run) == "success"
+    states = chain.tasks(NAME, run)
+    assert states["prepare"] == "success"
+    assert {states[t] for t in ("search", "select", "evaluate", "gate", "build", "promote")} == {
+        "skipped"
+    }
+    unchanged = chain.airflow.xcom(f"train__{NAME}", run, "prepare", "unchanged")
+    assert unchanged["version"] == first["version"]
+
+
+def test_a_forced_equal_model_is_not_promoted(chain: Chain, first: dict) -> None:
+    run = chain.train(NAME, trials=12, force=True)
+    assert chain.finish(NAME, run) == "success"
+    assert chain.tasks(NAME, run)["promote"] == "skipped"
+    decision = chain.airflow.xcom(f"train__{NAME}", run, "gate")
+    assert decision["verdict"] != "promote"
+    assert tracking.alias_version(NAME, tracking.CHAMPION) == first["version"]
+    stage = tracking.client().get_model_version(NAME, str(decision["version"])).tags["stage"]
+    assert stage in ("None", "Archived")
+
+
+def test_dry_run_promotes_whatever_the_verdict_and_rollback_goes_back(
+    chain: Chain, first: dict
+) -> None:
+    run = chain.train(NAME, trials=6, seed=7, gate_mode="dry_run", force=True)
+    assert chain.finish(NAME, run) == "success"
+    second = chain.airflow.xcom(f"train__{NAME}", run, "promote")["version"]
+    assert tracking.alias_version(NAME, tracking.CHAMPION) == second
+    until(lambda: served() == second, 60, "the second version is served")
+    back = mlops("rollback", NAME, "--reason", "the test wants the first one back")
+    assert back.returncode == 0, back.stderr
+    until(lambda: served() == first["version"], 90, "the first version is served again")
+    entries = json.loads(mlops("history", NAME, "--json").stdout)
+    assert "the test wants the first one back" in {entry["reason"] for entry in entries}
+
+
+def test_status_says_it_all_and_no_secret(chain: Chain, first: dict) -> None:
+    done = mlops("status", "--json")
+    assert done.returncode == 0
+    status = json.loads(done.stdout)
+    assert set(status["services"]) == {"postgres", "store", "mlflow", "airflow", "gateway"}
+    for service in status["services"].values():
+        assert service["state"] == "running"
+        assert service["url"]
+        assert service["pid"]
+    endpoint = status["endpoints"][NAME]
+    assert endpoint["state"] == "running"
+    assert endpoint["version"] == first["version"]
+    for secret in (settings().airflow_password, settings().aws_secret_access_key):
+        assert secret is not None
+        assert secret.get_secret_value() not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "diabetes_progresion"), "diabetes_progression"),
+        (("run", NAME, "--set", "trails=4"), "trials"),
+        (("run", NAME, "--set", "trials=0"), "trials"),
+        (("leaderboard", "nonesuch"), "nonesuch"),
+        (("predict", NAME, "/no/such/file.csv"), "/no/such/file.csv"),
+        (("rollback", NAME, "--to", "999", "--reason", "x"), "999"),
+        (("logs", "mlflo"), "mlflow"),
+    ],
+)
+def test_mistakes_are_named_with_exit_code_2(
+    chain: Chain, words: tuple[str, ...], said: str
+) -> None:
+    done = mlops(*words)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "trouble", ["unknown key", "wrong checksum", "missing column", "one value"]
+)
+def test_bad_input_fails_in_prepare_without_a_second_try(chain: Chain, trouble: str) -> None:
+    folder = settings().pipelines
+    name = "bad_" + trouble.replace(" ", "_")
+    (folder / "rows.csv").write_text("x,y\n" + "\n".join(f"{i},{i % 7}" for i in range(100)))
+    (folder / "flat.csv").write_text("x,y\n" + "\n".join(f"{i},1" for i in range(100)))
+    source = '{uri: "file://rows.csv"}'
+    extra, columns = "", "{x: {}, y: {}}"
+    if trouble == "unknown key":
+        extra = "nonsense: 1\n"
+    elif trouble == "wrong checksum":
+        source = f'{{uri: "file://rows.csv", sha256: "{"0" * 64}"}}'
+    elif trouble == "missing column":
+        columns = "{x: {}, y: {}, z: {}}"
+    elif trouble == "one value":
+        source = '{uri: "file://flat.csv"}'
+    (folder / f"{name}.yaml").write_text(
+        f"description: bad\nowner: tests\ndata:\n  sources: [{source}]\n  target: y\n"
+        f"  task: regression\n  columns: {columns}\n"
+        f"search: {{trials: 1, space: {{estimator: linear}}}}\nmetric: rmse\n{extra}"
+    )
+    run = chain.train(name)
+    assert chain.finish(name, run, timeout=60) == "failed"
+    (prepare,) = [t for t in chain.airflow.tasks(f"train__{name}", run) if t.task == "prepare"]
+    assert prepare.state == "failed"
+    assert prepare.try_number == 1
+    log = "\n".join(chain.airflow.log_tail(f"train__{name}", run, prepare))
+    said = {"unknown key": "nonsense", "wrong checksum": "sha256", "missing column": "z",
+            "one value": "y"}[trouble]  # fmt: skip
+    assert said in log
+    assert tracking.find_run(name, tracking.NAME, name) is None
+
+
+def test_links_lead_to_run_version_and_endpoint(chain: Chain, first: dict) -> None:
+    path = f"/dags/train__{NAME}/dagRuns/{first['run_id']}/taskInstances/promote/links"
+    links = chain.airflow.get(path)["extra_links"]
+    assert links["MLflow run"].endswith(first["run"])
+    assert links["Model version"].endswith(f"/versions/{first['version']}")
+    assert links["Endpoint"].endswith(f"/models/{NAME}/version")
+
+
+def test_down_and_up_serves_the_same_version_again(chain: Chain, first: dict) -> None:
+    stack.down(report=lambda _: None)
+    stack.start(report=lambda _: None)
+    until(lambda: served() == first["version"], 120, "the champion is served again")

@@ -1,0 +1,137 @@
+"""`predict` against a real scoring server; a path prefix stands in for the gateway."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+import uvicorn
+from sklearn.linear_model import Ridge
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from typer.testing import CliRunner, Result
+
+from tasks.cli import predict
+from tasks.errors import UnavailableError, UserError
+from tasks.serving import app
+from tasks.serving.scorer import Scorer
+from tasks.settings import settings
+from tasks.stack import gateway
+from tests.tasks.serving import examples
+from tests.waiting import until
+
+EXPECTED = examples.fitted(Ridge()).predict(examples.ROWS.head(2)).tolist()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = examples.save(tmp_path_factory.mktemp("models") / "ridge", Ridge())
+    application = Starlette(
+        routes=[Mount("/models/ridge", app.create(Scorer.load(folder), "ridge", 4))]
+    )
+    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        until(lambda: server.started, 60, "it runs")
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def endpoint(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "gateway" / "upstreams").mkdir(parents=True)
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "wine.yaml").touch()
+    gateway.switch(tmp_path / "gateway", "ridge", address)
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    monkeypatch.setenv("MLOPS_PIPELINES", str(tmp_path / "pipelines"))
+    monkeypatch.setenv("MLOPS_GATEWAY_URL", f"http://{address}")
+    monkeypatch.setenv("MLOPS_GATEWAY_FOLDER", str(tmp_path / "gateway"))
+    settings.cache_clear()
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def run(*arguments: str, stdin: bytes | None = None) -> Result:
+    application = typer.Typer()
+    predict.register(application)
+    return CliRunner().invoke(application, arguments, input=stdin)
+
+
+def failed(*arguments: str, stdin: bytes | None = None) -> BaseException:
+    error = run(*arguments, stdin=stdin).exception
+    assert error is not None
+    return error
+
+
+ROWS = examples.ROWS.head(2)
+FILES = {
+    "rows.csv": ROWS.to_csv(index=False).encode(),
+    "rows.parquet": examples.parquet(ROWS),
+    "records.json": ROWS.to_json(orient="records").encode(),
+    "split.json": ROWS.to_json(orient="split").encode(),
+    "mlflow.json": json.dumps({"inputs": ROWS.to_dict("records")}).encode(),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_every_format(name: str, source: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_bytes(FILES[name])
+    if source == "file":
+        done = run("ridge", str(file), "--json")
+    else:
+        done = run("ridge", "-", "--json", stdin=FILES[name])
+    answer = json.loads(done.stdout)
+    assert (answer["name"], answer["version"]) == ("ridge", 4)
+    assert answer["predictions"] == pytest.approx(EXPECTED, rel=1e-9)
+
+
+def test_one_record_as_a_table() -> None:
+    done = run("ridge", "-", stdin=json.dumps(ROWS.iloc[0].to_dict()).encode())
+    assert "ridge version 4" in done.stdout
+    assert f"{EXPECTED[0]:.6g}" in done.stdout
+    assert done.exit_code == 0
+
+
+def test_the_servers_words_for_a_bad_request() -> None:
+    error = failed("ridge", "-", stdin=b'{"age": 1}')
+    assert isinstance(error, UserError)
+    assert error.exit_code == 2
+    assert "no column 'sex'" in error.why
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("rigde", "-"), "Did you mean 'ridge'?"),
+        (("wine", "-"), "./mlops run wine"),
+        (("../ridge", "-"), "Endpoints: 'ridge'"),
+        (("ridge", "/nowhere.csv"), "cannot be read"),
+        (("ridge", "-"), "not valid JSON"),
+    ],
+)
+def test_bad_calls(arguments: tuple[str, ...], words: str) -> None:
+    error = failed(*arguments, stdin=b"{")
+    if arguments[0] != "ridge":
+        error = failed(*arguments, stdin=b"{}")
+    assert isinstance(error, UserError)
+    assert words in str(error)
+
+
+def test_a_gateway_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_GATEWAY_URL", "http://127.0.0.1:1")
+    settings.cache_clear()
+    error = failed("ridge", "-", stdin=b"{}")
+    assert isinstance(error, UnavailableError)
+    assert error.exit_code == 3

@@ -1,0 +1,25 @@
+"""The servers, with what a search of the tests needs in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tasks import store, tracking
+from tasks.settings import Settings
+from tasks.stack.home import Home
+from tasks.stack.supervisor import Supervisor
+from tests.tasks.search import searches
+
+
+@pytest.fixture(scope="session")
+def stack(servers: Settings) -> Iterator[Supervisor]:
+    """The servers, to be stopped and started; what remembers their addresses begins afresh."""
+    store.client.cache_clear()
+    tracking.client.cache_clear()
+    searches.snapshot.cache_clear()
+    yield Supervisor(Home(servers.home))
+    store.client.cache_clear()
+    tracking.client.cache_clear()
+    searches.snapshot.cache_clear()

@@ -1,0 +1,282 @@
+"""A search whose slots, trial processes, sessions and servers are killed under it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tasks import database, process
+from tasks.refs import RunRef
+from tasks.search import publish_rest, search
+from tasks.stack.supervisor import Supervisor
+from tests.tasks.search.searches import ENDLESS, begin, children, pipeline, rows, slot_of, start
+from tests.waiting import until
+
+pytestmark = pytest.mark.faults
+
+MEDIUM = {
+    "choice": [
+        {
+            "estimator": "random_forest",
+            "n_estimators": {"uniformint": [100, 400]},
+            "max_features": {"uniform": [0.1, 1]},
+        },
+        {
+            "estimator": "gradient_boosting",
+            "n_estimators": {"uniformint": [50, 300]},
+            "learning_rate": {"loguniform": [-5, 0]},
+        },
+        {"estimator": "ridge", "alpha": {"loguniform": [-7, 5]}},
+    ]
+}
+POINTS = (ENDLESS, {"estimator": "ridge", "alpha": 1.0})
+SPACE = {"choice": list(POINTS)}
+
+
+class Slots:
+    """Slots as processes, started again when they die, as Airflow does."""
+
+    def __init__(self, run: RunRef, count: int, folder: Path) -> None:
+        self.run, self._folder = run, folder
+        self.running: dict[int, subprocess.Popen[bytes]] = {}
+        for _ in range(count):
+            self.add()
+
+    def add(self) -> None:
+        """Start one more."""
+        number = len(self.running)
+        self.running[number] = start(self.run, self._log(number), number)
+
+    def _log(self, number: int) -> Path:
+        return self._folder / f"slot{number}.log"
+
+    def log(self, number: int = 0) -> str:
+        return self._log(number).read_text()
+
+    def revive(self) -> bool:
+        """Start the dead ones again; whether any still has work."""
+        for number, slot in list(self.running.items()):
+            code = slot.poll()
+            if code == 0:
+                del self.running[number]
+            elif code is not None:
+                self.running[number] = start(self.run, self._log(number), number)
+        return bool(self.running)
+
+    def child(self, number: int = 0) -> psutil.Process | None:
+        """The process for the trials of a slot."""
+        with suppress(psutil.Error, KeyError):
+            for child in psutil.Process(self.running[number].pid).children():
+                if "tasks.search.child" in child.cmdline():
+                    return child
+        return None
+
+    def end(self) -> None:
+        for slot in self.running.values():
+            slot.kill()
+            slot.wait()
+
+
+@pytest.fixture
+def slots(stack: Supervisor, tmp_path: Path) -> Iterator[Any]:
+    made: list[Slots] = []
+
+    def make(of: Any, count: int = 1) -> Slots:
+        made.append(Slots(begin(of), count, tmp_path))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
+
+
+def fitting(slots: Slots, number: int = 0, attempts: int = 1, tid: int = 0) -> psutil.Process:
+    """Wait until a trial is fitted for the so-manieth time; returns the process."""
+
+    def begun() -> bool:
+        found = dict(rows(slots.run.run_id, "tid, attempts"))
+        return found.get(tid, 0) >= attempts
+
+    until(begun, 60, f"attempt {attempts} of trial {tid} began")
+    child = slots.child(number)
+    assert child is not None
+    return child
+
+
+def wait_for_end(slots: Slots, seconds: float = 100) -> None:
+    until(lambda: not slots.revive(), seconds, "all slots left")
+    publish_rest(slots.run)
+
+
+def assert_complete(run: RunRef, trials: int) -> None:
+    recorded = rows(run.run_id, "tid, outcome, published, run_id")
+    assert [row[0] for row in recorded] == list(range(trials))
+    assert all(outcome and published for _, outcome, published, _ in recorded)
+    found = children(run)
+    assert [child.info.run_id for child in found] == [row[3] for row in recorded]
+    assert "RUNNING" not in {child.info.status for child in found}
+
+
+def gone(found: list[psutil.Process]) -> bool:
+    return all(process.state(one.pid) in {"", "Z"} for one in found)
+
+
+def terminate_sessions(pattern: str) -> int:
+    """End the PostgreSQL sessions of this application name."""
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+            " where application_name like %s and usename = current_user",
+            (pattern,),
+        )
+        return int(cursor.fetchall()[0][0])
+
+
+def crash_postgres(stack: Supervisor) -> None:
+    """As after a loss of power; supervisord starts it again."""
+    pid = stack.programs()["postgres"].pid
+    assert pid
+    psutil.Process(pid).send_signal(signal.SIGQUIT)
+
+
+def test_interrupted_slot_gives_the_points_of_an_uninterrupted_one(slots: Any) -> None:
+    of = pipeline(trials=24, space=MEDIUM)
+    whole = begin(of)
+    search(slot_of(whole))
+
+    cut = slots(of)
+    for tid, fault in ((1, "slot"), (7, "child"), (10, "session"), (14, "slot")):
+        child = fitting(cut, tid=tid)
+        if fault == "slot":
+            cut.running[0].kill()
+            cut.running[0].wait()
+            cut.revive()
+        elif fault == "child":
+            child.kill()
+        else:
+            assert terminate_sessions(f"slot {cut.run.run_id}") == 1
+    wait_for_end(cut)
+
+    assert_complete(cut.run, 24)
+    assert rows(cut.run.run_id) == rows(whole.run_id)
+    fits = sum(attempts for (attempts,) in rows(cut.run.run_id, "attempts"))
+    assert 24 <= fits <= 28
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_all_processes_of_a_slot_go_with_it(slots: Any, stopped: bool) -> None:
+    """A slot that is stopped is killed by its guardian; by then another may have its trial."""
+    one = slots(pipeline(trials=1, points=[ENDLESS], space=ENDLESS))
+    fitting(one)
+    family = psutil.Process(one.running[0].pid).children(recursive=True)
+    assert len(family) == 3  # the guardian; the trials' process and what ends its group
+
+    one.running[0].send_signal(signal.SIGSTOP if stopped else signal.SIGKILL)
+
+    until(lambda: gone(family), 20, "all of them are gone")
+    assert one.running[0].wait(1) == -signal.SIGKILL
+
+
+def test_another_slot_takes_the_trial_of_a_stopped_one(slots: Any) -> None:
+    """Before the guardian kills it: the lease ends when its holder falls silent."""
+    two = slots(pipeline(trials=2, points=POINTS, space=SPACE))
+    fitting(two, tid=0)
+    two.add()
+    until(lambda: (1, "finished") in rows(two.run.run_id, "tid, outcome"), 60, "slot 1 is idle")
+
+    two.running[0].send_signal(signal.SIGSTOP)
+
+    until(lambda: rows(two.run.run_id, "attempts")[0] == (2,), 9, "slot 1 began trial 0 again")
+    assert two.running[0].poll() is None
+
+
+def test_trial_that_killed_its_process_three_times_has_failed(slots: Any) -> None:
+    one = slots(pipeline(trials=2, points=POINTS, space=SPACE))
+
+    for attempt in (1, 2, 3):
+        fitting(one, attempts=attempt).kill()
+    wait_for_end(one)
+
+    assert_complete(one.run, 2)
+    (lost, finished) = rows(one.run.run_id, "outcome, deaths, error")
+    assert lost[:2] == ("failed", 3)
+    assert lost[2].startswith("Its process died 3 times.\nIt ended with signal 9.")
+    assert finished[:2] == ("finished", 0)
+
+
+def test_stopped_trial_process_is_replaced(slots: Any) -> None:
+    of = pipeline(trials=2, points=[ENDLESS], trial_timeout=20, space={"choice": [ENDLESS]})
+    one = slots(of)
+    child = fitting(one)
+
+    child.suspend()
+
+    fitting(one, attempts=2)
+    assert gone([child])
+    assert "stopped for more than 5 s" in one.log()
+
+
+def test_postgres_away_in_the_middle(slots: Any, stack: Supervisor) -> None:
+    one = slots(pipeline(trials=10, space=MEDIUM))
+    fitting(one, tid=3)
+    stack.stop(["postgres"])
+    until(lambda: "PostgreSQL does not answer" in one.log(), 20, "the slot noticed")
+    stack.start_program("postgres")
+
+    wait_for_end(one)
+
+    assert_complete(one.run, 10)
+    assert one.log().count("Traceback") == 0
+
+
+def test_chaos(slots: Any, stack: Supervisor, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every trial is recorded once whatever is killed; a trigger refuses a second record."""
+    trials = 40
+    many = slots(pipeline(trials=trials, space=MEDIUM), count=3)
+    dice, faults = random.Random(5), {"slot": 0, "child": 0, "stop": 0, "session": 0, "crash": 0}
+    stopped: dict[int, float] = {}
+    deadline = time.monotonic() + 140
+    while many.revive():
+        assert time.monotonic() < deadline, faults
+        time.sleep(0.5)  # the pace of the faults, not a wait for anything
+        for pid, end in list(stopped.items()):
+            if time.monotonic() > end:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+                del stopped[pid]
+        if dice.random() > 0.3 or sum(faults.values()) >= 25:
+            continue
+        fault = dice.choices(list(faults), weights=[5, 3, 3, 3, 1])[0]
+        number = dice.choice(list(many.running))
+        slot, child = many.running[number], many.child(number)
+        faults[fault] += 1
+        if fault == "slot":
+            slot.kill()
+        elif fault == "child" and child is not None:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        elif fault == "stop" and slot.pid not in stopped and slot.poll() is None:
+            slot.send_signal(signal.SIGSTOP)
+            stopped[slot.pid] = time.monotonic() + dice.uniform(2, 9)
+        elif fault == "session":
+            terminate_sessions(dice.choice(["slot %", "publisher"]))
+        elif fault == "crash":
+            crash_postgres(stack)
+    publish_rest(many.run)
+
+    assert_complete(many.run, trials)
+    logs = "".join(many.log(number) for number in range(3))
+    assert "already recorded" not in logs
+    fits = sum(attempts for (attempts,) in rows(many.run.run_id, "attempts"))
+    with capsys.disabled():
+        print(f"\n{faults}, {fits} fits for {trials} trials")

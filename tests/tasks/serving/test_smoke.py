@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+import yaml
+
+from tasks.errors import RunFailedError
+from tasks.serving import app, models, smoke
+from tasks.serving.scorer import Scorer
+from tasks.serving.targets import Deployment
+from tests.waiting import until
+
+
+@pytest.fixture(scope="module")
+def address(ridge: Path) -> Iterator[str]:
+    """A running server of `ridge` version 3."""
+    application = app.create(Scorer.load(ridge), "ridge", 3)
+    running = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+        thread.start()
+        until(lambda: running.started, 60, "it runs")
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        running.should_exit = True
+        thread.join()
+
+
+def deployment(address: str, version: int = 3) -> Deployment:
+    return Deployment("ridge", version, address, "running")
+
+
+def changed(model: Path, folder: Path, **metadata: Any) -> Path:
+    """A copy of the model's MLmodel file with other metadata."""
+    folder.mkdir()
+    shutil.copy(model / "MLmodel", folder)
+    content = yaml.safe_load((folder / "MLmodel").read_text())
+    content["metadata"] = metadata
+    (folder / "MLmodel").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def test_a_good_server_passes(address: str, ridge: Path) -> None:
+    smoke.check(deployment(address), ridge)
+
+
+def test_another_version_fails(address: str, ridge: Path) -> None:
+    with pytest.raises(RunFailedError, match=r"must say version 4\. Got 3 instead"):
+        smoke.check(deployment(address, version=4), ridge)
+
+
+def test_other_predictions_fail(address: str, ridge: Path, tmp_path: Path) -> None:
+    test = models.read_card(ridge).smoke_test
+    assert test is not None
+    off = [test["predictions"][0] * (1 + 1e-6), *test["predictions"][1:]]
+    model = changed(ridge, tmp_path / "model", smoke_test={**test, "predictions": off})
+    with pytest.raises(RunFailedError, match="logged example must give"):
+        smoke.check(deployment(address), model)
+
+
+def test_a_model_without_a_logged_example_fails(address: str, ridge: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunFailedError, match="without metadata 'smoke_test'"):
+        smoke.check(deployment(address), changed(ridge, tmp_path / "model"))
+
+
+def test_a_server_that_takes_wrong_input_fails(address: str, ridge: Path, tmp_path: Path) -> None:
+    """As if the signature asked for a column, and a number, that the server does not ask for."""
+    test = models.read_card(ridge).smoke_test
+    assert test is not None
+    columns, rows = test["inputs"]["columns"], test["inputs"]["data"]
+    wider = {"columns": ["extra", *columns], "data": [[1.0, *row] for row in rows]}
+    model = changed(ridge, tmp_path / "model", smoke_test={**test, "inputs": wider})
+    content = yaml.safe_load((model / "MLmodel").read_text())
+    content["signature"]["inputs"] = '[{"type": "double", "name": "extra", "required": true}]'
+    (model / "MLmodel").write_text(yaml.safe_dump(content))
+    with pytest.raises(RunFailedError) as raised:
+        smoke.check(deployment(address), model)
+    assert "without 'extra' must get a 4xx. Got 200" in raised.value.why
+    assert "with text for 'extra' must get a 4xx. Got 200" in raised.value.why
+
+
+def test_no_server_fails(ridge: Path) -> None:
+    with pytest.raises(RunFailedError, match="It does not answer"):
+        smoke.check(deployment("127.0.0.1:1"), ridge)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "equal"),
+    [
+        ([1.0, 2.0], [1.0, 2.0 + 1e-12], True),
+        ([1.0], [1.0 + 1e-6], False),
+        ([1], [1.0], True),
+        (["a", "b"], ["a", "b"], True),
+        (["a"], ["b"], False),
+        ([1], [2], False),
+        ([0.1], [0.1, 0.2], False),
+        ([[0.1, 0.9]], [[0.1, 0.9 + 1e-13]], True),
+        (None, [1.0], False),
+    ],
+)
+def test_same(found: Any, expected: Any, equal: bool) -> None:
+    assert smoke.same(found, expected) is equal

@@ -1,0 +1,174 @@
+"""The whole stack with Airflow: healthy, private, and sound after a crash."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tasks.settings import settings
+from tasks.stack import airflow, leftovers, ports, services, stack
+from tasks.stack.home import Home
+from tasks.stack.services import AIRFLOW, CORE, SERVICES, Stack
+from tasks.stack.status import running as all_run
+from tasks.stack.status import status
+from tasks.stack.supervisor import Supervisor
+from tests.conftest import use_home
+from tests.waiting import until
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    before = os.environ.get("MLOPS_HOME")
+    root = tmp_path_factory.mktemp("airflow")
+    use_home(root)
+    try:
+        stack.start()
+        home = Home(root)
+        yield Stack(home, ports.load(home))
+    finally:
+        stack.down(wipe=True)
+        os.environ.pop("MLOPS_HOME")
+        if before is not None:
+            os.environ["MLOPS_HOME"] = before
+        settings.cache_clear()
+
+
+def pid_of(running: Stack, name: str) -> int:
+    return Supervisor(running.home).programs()[name].pid or 0
+
+
+def workers(running: Stack) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid_of(running, "airflow-scheduler")).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def request(
+    running: Stack, method: str, path: str, body: dict[str, Any] | None = None, token: str = ""
+) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", running.ports.airflow, timeout=30)
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    try:
+        connection.request(method, path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def token(running: Stack) -> str:
+    login = {"username": services.ADMIN, "password": running.secrets.airflow_admin}
+    return str(request(running, "POST", "/auth/token", login)[1]["access_token"])
+
+
+def test_everything_is_healthy(running: Stack) -> None:
+    found = status()
+    assert {name: one.state for name, one in found.items()} == dict.fromkeys(SERVICES, "running")
+    assert all_run(found)
+    assert set(Supervisor(running.home).programs()) == set(CORE)
+
+
+def test_a_second_start_is_quick_and_changes_nothing(running: Stack) -> None:
+    before = {name: pid_of(running, name) for name in CORE}
+    began = time.perf_counter()
+    assert not stack.start()
+    assert time.perf_counter() - began < 5
+    assert {name: pid_of(running, name) for name in CORE} == before
+
+
+def test_everything_listens_on_this_machine_only(running: Stack) -> None:
+    addresses = {
+        connection.laddr.ip
+        for process in leftovers.find(running.home)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses == {"127.0.0.1"}
+
+
+def test_no_secret_is_on_a_command_line(running: Stack) -> None:
+    lines = [" ".join(process.cmdline()) for process in leftovers.find(running.home)]
+    assert len(lines) > len(CORE)
+    secrets = vars(running.secrets).values()
+    assert not [secret for secret in secrets if any(secret in line for line in lines)]
+
+
+def test_airflow_lets_in_who_has_the_password(running: Stack) -> None:
+    wrong = {"username": services.ADMIN, "password": "admin"}
+    assert request(running, "POST", "/auth/token", wrong)[0] == 401
+    assert request(running, "GET", "/api/v2/dags")[0] == 401
+    assert request(running, "GET", "/api/v2/dags", token=token(running))[0] == 200
+    file = running.home.airflow / "passwords.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_pool_has_a_slot_a_core_and_a_users_change_stays(running: Stack) -> None:
+    path = f"/api/v2/pools/{airflow.POOL}"
+    key = token(running)
+    assert request(running, "GET", path, token=key)[1]["slots"] == airflow.cores()
+    change = {"name": airflow.POOL, "slots": 1, "include_deferred": False}
+    assert request(running, "PATCH", f"{path}?update_mask=slots", change, key)[0] == 200
+    stack.start()
+    assert request(running, "GET", path, token=key)[1]["slots"] == 1
+
+
+def test_no_plugin_fails_to_load(running: Stack) -> None:
+    errors = request(running, "GET", "/api/v2/plugins/importErrors", token=token(running))[1]
+    assert errors["import_errors"] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="polls there, within a second")
+def test_the_workers_die_with_the_scheduler(running: Stack) -> None:
+    until(lambda: len(workers(running)) > 1, 30, "the workers run")
+    old, scheduler = workers(running), pid_of(running, "airflow-scheduler")
+    os.kill(scheduler, signal.SIGKILL)
+    until(lambda: not any(worker.is_running() for worker in old), 5, "the workers are gone")
+    until(lambda: pid_of(running, "airflow-scheduler") not in (0, scheduler), 20, "it is back")
+    until(lambda: len(workers(running)) > 1, 60, "it has workers again")
+
+
+def test_a_dead_worker_ends_the_scheduler_at_once(running: Stack) -> None:
+    until(lambda: len(workers(running)) > 1, 60, "the workers run")
+    scheduler = pid_of(running, "airflow-scheduler")
+    workers(running)[0].kill()
+    until(lambda: pid_of(running, "airflow-scheduler") not in (0, scheduler), 20, "a new one runs")
+    until(lambda: len(workers(running)) > 1, 60, "it has workers again")
+    assert "died; leaving at once" in (running.home.logs / "airflow-scheduler.log").read_text()
+
+
+def test_down_is_quick_and_leaves_no_process(running: Stack) -> None:
+    """The last one: the others need the stack."""
+    ours = leftovers.find(running.home)
+    began = time.perf_counter()
+    assert stack.down()
+    assert time.perf_counter() - began < 20
+    _, alive = psutil.wait_procs(ours, timeout=0)
+    assert not alive
+
+
+def test_every_process_has_the_same_keys_and_its_dags(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    programs = airflow.programs(Stack(home, ports.Ports()))
+    assert tuple(programs) == AIRFLOW
+    environments = [program.env for program in programs.values()]
+    assert all(env == environments[0] for env in environments)
+    env = environments[0]
+    for name in ("CORE__FERNET_KEY", "API_AUTH__JWT_SECRET", "API__SECRET_KEY"):
+        assert len(env[f"AIRFLOW__{name}"]) >= 32
+    assert Path(env["AIRFLOW__CORE__DAGS_FOLDER"]).is_dir()
+    assert Path(env["AIRFLOW__CORE__PLUGINS_FOLDER"]).is_dir()

@@ -1,0 +1,289 @@
+"""Deployments through a real gateway, while clients call, and after kills at every step."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sklearn.linear_model import LinearRegression, Ridge
+
+from tasks import deploy, ledger, registry, tracking
+from tasks.errors import RunFailedError, UnavailableError
+from tasks.ledger import Entry
+from tasks.serving import endpoints
+from tasks.serving.process import ProcessTarget
+from tasks.settings import Settings, settings
+from tasks.stack import stack, supervisor
+from tasks.stack.home import Home
+from tests.tasks.serving import examples
+from tests.waiting import until
+
+NAME = "deploy_test"
+BODY = {"dataframe_records": [examples.ROW]}
+PREDICTIONS = {
+    1: float(examples.fitted(Ridge()).predict(examples.ROWS.head(1))[0]),
+    2: float(examples.fitted(LinearRegression()).predict(examples.ROWS.head(1))[0]),
+}
+
+
+@pytest.fixture(scope="module")
+def gateway(servers: Settings) -> Iterator[Settings]:
+    """The servers, the gateway, and two versions of a model: 1 and 2."""
+    stack.start(only=("postgres", "store", "mlflow", "gateway"))
+    for estimator in (Ridge(), LinearRegression()):
+        examples.register(NAME, estimator)
+    yield servers
+    target = ProcessTarget()
+    for deployment in target.list():
+        target.stop(deployment, 0)
+
+
+def champion(version: int) -> None:
+    tracking.client().set_registered_model_alias(NAME, tracking.CHAMPION, str(version))
+
+
+def deployed() -> list[Entry]:
+    """The deployments on record, oldest first."""
+    return [one for one in reversed(ledger.history(NAME)) if one.kind == "deployed"]
+
+
+def url(path: str = "invocations") -> str:
+    return f"{endpoints.url(NAME)}/{path}"
+
+
+def serving() -> tuple[int, float]:
+    """Version and prediction behind the gateway."""
+    answer = httpx.post(url(), json=BODY, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return int(answer.headers["x-model-version"]), answer.json()["predictions"][0]
+
+
+def running() -> list[int]:
+    return [one.version for one in ProcessTarget().list(NAME)]
+
+
+@pytest.fixture
+def first(gateway: Settings) -> None:
+    """Version 1 serves."""
+    champion(1)
+    deploy.reconcile(NAME, "fixture")
+
+
+def test_first_deployment_and_none_when_nothing_changed(gateway: Settings) -> None:
+    assert httpx.post(url(), json=BODY, timeout=30).status_code in (404, 503)
+    champion(1)
+    done = deploy.reconcile(NAME, "somebody")
+    assert (done["version"], done["switched"], done["stopped"]) == (1, True, [])
+    assert serving() == (1, pytest.approx(PREDICTIONS[1], rel=1e-9))
+    again = deploy.reconcile(NAME, "somebody")
+    assert again == {**done, "switched": False}
+    assert [(one.from_version, one.to_version, one.actor) for one in deployed()] == [
+        (None, 1, "somebody")
+    ]
+    assert endpoints.endpoints()[NAME] == endpoints.Endpoint(endpoints.url(NAME), 1, "running")
+
+
+class Clients:
+    """Clients that post until told to end, 300 requests each at most, and keep what they got."""
+
+    def __init__(self) -> None:
+        self.got: Counter[tuple[int, str]] = Counter()
+        self.lock, self.ended = threading.Lock(), threading.Event()
+        self.threads = [
+            threading.Thread(target=self.call, args=(keep_alive,))
+            for keep_alive in (True, True, False, False)
+        ]
+
+    def call(self, keep_alive: bool) -> None:
+        headers = {} if keep_alive else {"connection": "close"}
+        with httpx.Client(timeout=30, headers=headers) as client:
+            for _ in range(300):
+                try:
+                    answer = client.post(url(), json=BODY)
+                    result = (answer.status_code, answer.headers.get("x-model-version", ""))
+                except httpx.TransportError as err:
+                    result = (0, repr(err))
+                with self.lock:
+                    self.got[result] += 1
+                if self.ended.wait(0.05):
+                    break
+
+    def __enter__(self) -> Clients:
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.mark.usefixtures("first")
+def test_no_request_is_lost_in_a_swap() -> None:
+    before = len(deployed())
+    with Clients() as clients:
+        champion(2)
+        done = deploy.reconcile(NAME, "somebody")
+        serving()
+    assert (done["version"], done["switched"], done["stopped"]) == (2, True, [1])
+    assert set(clients.got) == {(200, "1"), (200, "2")}, clients.got
+    assert serving() == (2, pytest.approx(PREDICTIONS[2], rel=1e-9))
+    assert running() == [2]
+    assert [(one.from_version, one.to_version) for one in deployed()[before:]] == [(1, 2)]
+
+
+def test_the_old_server_finishes_what_it_began(gateway: Settings, tmp_path: Path) -> None:
+    name, client = "slow_requests", tracking.client()
+    versions = [examples.register_gate(name, tmp_path) for _ in range(2)]
+    client.set_registered_model_alias(name, tracking.CHAMPION, str(versions[0]))
+    deploy.reconcile(name, "somebody")
+    waiting = examples.Waiting(f"{endpoints.url(name)}/invocations", tmp_path)
+    client.set_registered_model_alias(name, tracking.CHAMPION, str(versions[1]))
+    with ThreadPoolExecutor(1) as pool:
+        deploying = pool.submit(deploy.reconcile, name, "somebody")
+        until(
+            lambda: httpx.get(f"{endpoints.url(name)}/version").json()["version"] == versions[1],
+            *(60, "the new one serves"),
+        )
+        assert not deploying.done()
+        answer = waiting.end()
+        assert answer.headers["x-model-version"] == str(versions[0])
+        assert answer.json() == {"predictions": [7.5]}
+        assert deploying.result(60)["stopped"] == [versions[0]]
+
+
+@pytest.mark.usefixtures("first")
+def test_a_champion_that_fails_does_not_take_over() -> None:
+    before = len(deployed())
+    version, _ = examples.register(NAME, Ridge(), predictions=[1.0, 2.0, 3.0])
+    champion(version)
+    with pytest.raises(RunFailedError, match="smoke test"):
+        deploy.reconcile(NAME, "somebody")
+    assert serving()[0] == 1
+    assert running() == [1]
+    assert len(deployed()) == before
+
+
+@pytest.mark.usefixtures("first")
+def test_only_a_challenger_that_passed_keeps_its_server() -> None:
+    version, _ = examples.register(NAME, Ridge())
+    ProcessTarget().start(NAME, version)
+    tracking.client().set_registered_model_alias(NAME, tracking.CHALLENGER, str(version))
+    registry.judge(NAME, version, "promote", may_promote=True)
+    assert deploy.reconcile(NAME, "somebody")["stopped"] == []
+    registry.judge(NAME, version, "reject", may_promote=False)
+    assert deploy.reconcile(NAME, "somebody")["stopped"] == [version]
+    assert running() == [1]
+
+
+@pytest.mark.usefixtures("first")
+def test_without_a_champion_there_is_no_endpoint() -> None:
+    tracking.client().delete_registered_model_alias(NAME, tracking.CHAMPION)
+    done = deploy.reconcile(NAME, "somebody")
+    assert done == {"version": None, "address": None, "switched": True, "stopped": [1]}
+    assert httpx.post(url(), json=BODY, timeout=30).status_code == 503
+    assert NAME not in endpoints.endpoints()
+    assert deployed()[-1].to_version is None
+    assert deploy.reconcile(NAME, "somebody")["switched"] is False
+
+
+def test_a_model_that_was_never_registered(gateway: Settings) -> None:
+    done = deploy.reconcile("nobody", "somebody")
+    assert done == {"version": None, "address": None, "switched": False, "stopped": []}
+    assert ledger.history("nobody") == []
+
+
+@pytest.mark.usefixtures("first")
+def test_while_the_gateway_is_away_the_old_server_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploy, "GATEWAY_S", 0.5)
+    before = len(deployed())
+    known = supervisor.Supervisor(Home.of_settings())
+    known.stop(["gateway"])
+    champion(2)
+    with pytest.raises(UnavailableError, match="gateway does not show"):
+        deploy.reconcile(NAME, "somebody")
+    assert running() == [1, 2]
+    known.start_program("gateway")
+    monkeypatch.setattr(deploy, "GATEWAY_S", 30)
+    assert deploy.reconcile(NAME, "somebody")["stopped"] == [1]
+    assert [one.to_version for one in deployed()[before:]] == [2]
+
+
+@pytest.mark.usefixtures("first")
+def test_two_at_once_are_one() -> None:
+    champion(2)
+    before = len(deployed())
+    done: list[dict[str, Any]] = []
+    calls = [
+        threading.Thread(target=lambda: done.append(deploy.reconcile(NAME, "somebody")))
+        for _ in range(2)
+    ]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    assert sorted(one["switched"] for one in done) == [False, True]
+    assert [one.to_version for one in deployed()[before:]] == [2]
+
+
+STEPS = (
+    "promote.settle",
+    "ProcessTarget.start",
+    "ProcessTarget.wait_ready",
+    "smoke.check",
+    "gateway.switch",
+    "gateway.write_routes",
+    "_wait_for_gateway",
+    "_record",
+    "models.forget",
+    "ProcessTarget.stop",
+)
+
+
+def die_after(step: str, home: str) -> None:
+    """Reconcile in this process, which ends at once when the step is done."""
+    os.environ["MLOPS_HOME"] = home
+    settings.cache_clear()
+    *path, attribute = step.split(".")
+    owner: Any = deploy
+    for part in path:
+        owner = getattr(owner, part)
+    real = getattr(owner, attribute)
+
+    def last(*args: Any, **kwargs: Any) -> None:
+        real(*args, **kwargs)
+        os._exit(9)
+
+    setattr(owner, attribute, last)
+    deploy.reconcile(NAME, "killed")
+    os._exit(0)
+
+
+@pytest.mark.usefixtures("first")
+def test_a_kill_after_any_step_is_repaired() -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tasks.deploy"])
+    for number, step in enumerate(STEPS):
+        before, version = len(deployed()), 2 - number % 2
+        champion(version)
+        process = context.Process(target=die_after, args=(step, str(settings().home)))
+        process.start()
+        process.join(120)
+        assert process.exitcode == 9, step
+        assert serving()[0] in (1, 2), step  # the endpoint is never without a server
+        deploy.reconcile(NAME, "repair")
+        assert serving() == (version, pytest.approx(PREDICTIONS[version], rel=1e-9)), step
+        assert running() == [version], step
+        moves = [(one.from_version, one.to_version) for one in deployed()[before:]]
+        assert moves == [(3 - version, version)], step
+        files = (settings().home / "models" / NAME).iterdir()
+        assert [path.name.partition("-")[0] for path in files] == [str(version)], step
