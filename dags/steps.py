@@ -8,7 +8,7 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tasks import refs
-from tasks.pipeline.overrides import Overrides
+from tasks.pipeline import overrides
 
 Json = dict[str, Any]
 
@@ -29,7 +29,7 @@ def prepare(name: str) -> list[dict[str, Json]]:
 
     context = get_current_context()
     sweep(name, _dag_run())
-    prepared = work(name, _dag_run(), Overrides(**context["params"]))
+    prepared = work(name, _dag_run(), overrides.parse(dict(context["params"])))
     if prepared.unchanged is not None:
         context["ti"].xcom_push(
             key="unchanged", value={"version": prepared.unchanged, "reason": prepared.reason}

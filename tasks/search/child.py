@@ -6,6 +6,7 @@ its result, again and again.
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import sys
@@ -40,6 +41,7 @@ def _serve(lines: IO[str]) -> None:
         refusal = {"what": err.what, "why": err.why, "fix": err.fix}
         _send(lines, {"refused": refusal, "user": isinstance(err, UserError)})
         return
+    gc.freeze()  # no collection during a fit goes through the libraries
     _send(lines, hello)
     for line in lines:
         job = json.loads(line)

@@ -11,6 +11,7 @@ Nothing is ever adopted or swept; MLflow gets its copy behind the next fit.
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Iterator
@@ -58,10 +59,13 @@ class Slot:
             UserError: The pipeline and its snapshot do not fit together.
             UnavailableError: PostgreSQL or the store was away for minutes.
         """
+        gc.freeze()  # a full collection of what MLflow and hyperopt import took 300 ms now and then
         with impatient():
             self._publisher.start()
-            self._all_trials()
-            self._publisher.close(PUBLISHING_LIMIT)
+            try:
+                self._all_trials()
+            finally:
+                self._publisher.close(PUBLISHING_LIMIT)
         best = self._history.best()
         return {
             "slot": self._ref.slot,
@@ -175,7 +179,8 @@ class Slot:
         flat = space.flatten(params)
         shown = " ".join(f"{key}={_short(value)}" for key, value in flat.items())
         if result["outcome"] != "finished":
-            log.warning("trial %d %s: %s: %s", tid, result["outcome"], shown, result["error"])
+            first, _, _ = result["error"].partition("\n")
+            log.warning("trial %d %s: %s: %s", tid, result["outcome"], first, shown)
             return
         best = self._history.best()
         assert best is not None

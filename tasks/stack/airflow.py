@@ -13,8 +13,8 @@ from typing import Any
 
 from tasks.errors import MlopsError, UnavailableError
 from tasks.settings import REPOSITORY, settings
-from tasks.stack import logs
 from tasks.stack.home import write_private
+from tasks.stack.logs import tail
 from tasks.stack.services import ADMIN, Stack, database_url
 from tasks.stack.supervisor import Program, child_command
 
@@ -46,7 +46,7 @@ def cores() -> int:
 
 def environment(stack: Stack) -> dict[str, str]:
     """Variables of every Airflow process, identical in all, with what their tasks need."""
-    url = stack.url("airflow")
+    url, logs = stack.url("airflow"), stack.home.logs / "airflow"
     return {
         "PYTHONUNBUFFERED": "1",
         **stack.variables(),
@@ -79,7 +79,9 @@ def environment(stack: Stack) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(stack.home.logs / "airflow"),
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(logs),
+        "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(logs / "dag_processor"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
 
 
@@ -133,7 +135,7 @@ def finish_migration(stack: Stack, process: subprocess.Popen[bytes] | None) -> N
     if process.wait():
         log = stack.home.logs / "airflow-migrate.log"
         raise MlopsError(
-            "Airflow's database could not be migrated.", why=logs.tail(log), fix=f"See {log}."
+            "Airflow's database could not be migrated.", why=tail(log), fix=f"See {log}."
         )
     _marker(stack).touch()
 
@@ -174,7 +176,8 @@ def _post(stack: Stack, path: str, body: dict[str, Any], token: str | None = Non
 
 
 def _marker(stack: Stack) -> Path:
-    return stack.home.airflow / f"migrated-{version('apache-airflow-core')}"
+    """Beside the data, so that it goes with them."""
+    return stack.home.postgres / f"airflow-{version('apache-airflow-core')}"
 
 
 def _password_file(stack: Stack) -> Path:

@@ -15,6 +15,7 @@ from tasks.settings import REPOSITORY, settings
 from tasks.stack import airflow, gateway, health, leftovers, logs, ports, postgres, services
 from tasks.stack.home import Home, write_private
 from tasks.stack.services import AIRFLOW, CORE, SERVICES, Stack
+from tasks.stack.status import status
 from tasks.stack.supervisor import Program, Supervisor
 
 Report = Callable[[str], None]
@@ -33,13 +34,13 @@ def start(
     """
     home = Home.of_settings()
     with home.lock():
-        start = _Start(home, frozenset(only), report, time.monotonic() + timeout_s)
+        attempt = _Start(home, frozenset(only), report, time.monotonic() + timeout_s)
         try:
-            start.run()
+            attempt.run()
         except BaseException:
-            start.undo()
+            attempt.undo()
             raise
-    return start.led
+    return attempt.led
 
 
 def start_in_background() -> None:
@@ -80,6 +81,10 @@ class _Start:
             self.report(f"port {port} is taken: {service} moves to {getattr(known, service)}")
         self.stack = Stack(self.home, known)
         self._write_env()
+        if not self.led:
+            found = status()
+            if all(found[name].state == "running" for name in self.only):
+                return
         self._first()
         self._second()
         self._others()
@@ -154,8 +159,8 @@ class _Start:
                 stack.ports.airflow,
                 lambda: bool(health.airflow(stack.ports.airflow)),
             )
-            self._add(programs["airflow-scheduler"])
             airflow.create_pool(stack)
+            self._add(programs["airflow-scheduler"])
 
     def _others(self) -> None:
         """Wait for the rest, and start the models' servers of before."""
@@ -167,9 +172,8 @@ class _Start:
         if "gateway" in self.only:
             self._wait("gateway", where.gateway, lambda: health.gateway(where.gateway))
         if "airflow" in self.only:
-            parts = lambda: health.all_parts(health.airflow(where.airflow))  # noqa: E731
             for name in AIRFLOW[1:]:
-                self._wait(name, None, parts)
+                self._wait(name, None, lambda: health.all_parts(health.airflow(where.airflow)))
         for name, state in self.supervisor.programs().items():
             if name not in CORE and not state.pid and self.supervisor.start_program(name):
                 self.started.append(name)

@@ -25,7 +25,7 @@ from tasks.errors import MlopsError, UnavailableError
 from tasks.stack.home import Home, write_private
 
 # What supervisord answers: https://supervisord.org/api.html#process-control
-_BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING, _ALREADY_ADDED = 10, 60, 70, 90
+_SHUTDOWN, _BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING, _ALREADY_ADDED = 6, 10, 60, 70, 90
 MARK = "MLOPS_STACK_HOME"
 """Variable by which a process is known as the stack's."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -48,11 +48,7 @@ class Program:
     stop_group: bool = True
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(
-                "The 'name' of a program must consist of letters, digits, '_', '.' and '-'. "
-                f"Got {self.name!r} instead."
-            )
+        _check(self.name)
 
     def specification(self, home: Home) -> str:
         """What `child.py` reads."""
@@ -152,7 +148,9 @@ class Supervisor:
         try:
             with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as server:
                 return getattr(server, method)(*args)
-        except (OSError, http.client.HTTPException) as err:
+        except (OSError, http.client.HTTPException, xmlrpc.client.Fault) as err:
+            if isinstance(err, xmlrpc.client.Fault) and err.faultCode != _SHUTDOWN:
+                raise
             raise UnavailableError(
                 "The embedded stack does not run.",
                 why=f"supervisord does not answer on {self.socket}: {err!r}",
@@ -251,13 +249,13 @@ files = programs/*.conf
         if known and changed:
             self._take_out(program.name, program.stop_wait_s)
         if known is None or changed:
-            self._call("supervisor.reloadConfig")
-            self._tolerate(_ALREADY_ADDED, "supervisor.addProcessGroup", program.name)
+            self._tolerate((), "supervisor.reloadConfig")
+            self._tolerate((_ALREADY_ADDED,), "supervisor.addProcessGroup", program.name)
         return self.start_program(program.name)
 
     def start_program(self, name: str) -> bool:
         """Start a program that is known, without waiting; tells whether it was not running."""
-        return self._tolerate(_ALREADY_STARTED, "supervisor.startProcess", name, False)
+        return self._tolerate((_ALREADY_STARTED,), "supervisor.startProcess", name, False)
 
     def stop(self, names: Iterable[str], timeout: float = 20) -> None:
         """Stop programs together and wait until they are gone."""
@@ -273,6 +271,7 @@ files = programs/*.conf
 
     def remove(self, name: str) -> None:
         """Stop a program and forget it; nothing happens when there is none."""
+        _check(name)
         specification = self.home.programs / f"{name}.conf"
         found = re.search(r"^stopwaitsecs=(\d+)", _text(specification), re.MULTILINE)
         self._take_out(name, int(found[1]) if found else 15)
@@ -281,13 +280,13 @@ files = programs/*.conf
 
     def _take_out(self, name: str, stop_wait_s: int) -> None:
         self.stop([name], stop_wait_s + 5)
-        self._tolerate(_BAD_NAME, "supervisor.removeProcessGroup", name)
+        self._tolerate((_BAD_NAME,), "supervisor.removeProcessGroup", name)
 
-    def _tolerate(self, codes: int | tuple[int, ...], method: str, *args: object) -> bool:
+    def _tolerate(self, codes: tuple[int, ...], method: str, *args: object) -> bool:
         try:
             self._call(method, *args)
         except xmlrpc.client.Fault as err:
-            if err.faultCode not in (codes if isinstance(codes, tuple) else (codes,)):
+            if err.faultCode not in codes:
                 raise MlopsError(
                     f"supervisord refused {method}{args}.", why=err.faultString
                 ) from err
@@ -345,6 +344,14 @@ def start_program(name: str) -> bool:
 def stop_program(name: str) -> None:
     """Stop a program and keep it known; it stays stopped until it is started."""
     Supervisor(Home.of_settings()).stop([name])
+
+
+def _check(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "The 'name' of a program must consist of letters, digits, '_', '.' and '-'. "
+            f"Got {name!r} instead."
+        )
 
 
 def _literal(value: object) -> str:

@@ -204,6 +204,25 @@ def test_bad_input_fails_in_prepare_without_a_second_try(chain: Chain, trouble: 
     assert tracking.find_run(name, tracking.NAME, name) is None
 
 
+def test_a_search_in_which_all_trials_fail_fails_the_run_and_closes_it(chain: Chain) -> None:
+    text = (settings().pipelines / "steady.yaml").read_text()
+    for healthy in ("{uniformint: [1, 20]}", "{loguniform: [log(0.005), log(0.3)]}"):
+        text = text.replace(healthy, "-1")
+    (settings().pipelines / "hopeless.yaml").write_text(text)
+    run = chain.train("hopeless", trials=3, slots=1)
+    assert chain.finish("hopeless", run) == "failed"
+    (select,) = [t for t in chain.airflow.tasks("train__hopeless", run) if t.task == "select"]
+    log = "\n".join(chain.airflow.log_tail("train__hopeless", run, select))
+    assert "None of the 3 trials finished" in log
+    parent = tracking.client().get_run(chain.parent("hopeless", run))
+    assert parent.info.status == "FAILED"
+    children = tracking.client().search_runs(
+        [parent.info.experiment_id], f"tags.`{tracking.PARENT}` = '{parent.info.run_id}'"
+    )
+    assert {child.info.status for child in children} == {"FAILED"}
+    assert all("error" in child.data.tags for child in children)
+
+
 def test_links_lead_to_run_version_and_endpoint(chain: Chain, first: dict) -> None:
     path = f"/dags/train__{NAME}/dagRuns/{first['run_id']}/taskInstances/promote/links"
     links = chain.airflow.get(path)["extra_links"]

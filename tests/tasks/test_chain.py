@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,3 +129,44 @@ def test_a_run_on_an_old_snapshot(folder: Path) -> None:
     run, _ = train("steady", "train__steady/board", trials=6, slots=1, force=True)
     again = prepare("steady", "train__steady/again", Overrides(snapshot=run.snapshot, force=True))
     assert again.slots[0].snapshot == run.snapshot
+
+
+HUBER = """\
+\"\"\"Huber regression.\"\"\"
+
+from sklearn.linear_model import HuberRegressor
+
+from tasks.estimators.family import Family
+
+FAMILY = Family(regression=HuberRegressor)
+"""
+RUN = """\
+from tasks.evaluate import evaluate
+from tasks.pipeline.overrides import Overrides
+from tasks.prepare import prepare
+from tasks.refs import RunRef
+from tasks.search import search
+from tasks.select import select
+
+(slot,) = prepare("robust", "train__robust/1", Overrides()).slots
+search(slot)
+version = evaluate(select(RunRef(**slot.model_dump(exclude={"slot"}))))
+print(version.run_id)
+"""
+
+
+def test_a_family_and_a_pipeline_are_one_new_file_each(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(REPOSITORY / "tasks", tmp_path / "tasks")
+    (copy / "estimators" / "huber.py").write_text(HUBER)
+    text = (folder / "lab_linear.yaml").read_text()
+    (folder / "robust.yaml").write_text(
+        text.replace("{estimator: linear}", "{estimator: huber, epsilon: {uniform: [1.1, 2]}}")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], cwd=tmp_path, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = tracking.client().get_run(done.stdout.split()[-1])
+    assert run.data.tags["model_type"] == "huber"
+    assert run.data.metrics["test_r2"] > 0.2

@@ -113,12 +113,15 @@ def children(run: RunRef) -> list[Run]:
 
 def main() -> None:
     """One slot."""
+    import faulthandler
     import logging
+    import signal
 
     from tasks.process import guarded
     from tasks.search import search
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    faulthandler.register(signal.SIGUSR1)  # where it hangs, should it hang
     with guarded():
         print(search(SlotRef.model_validate_json(sys.argv[1])))
 

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
 
 from tasks import database, process
+from tasks.errors import UnavailableError
 from tasks.refs import RunRef
 from tasks.search import publish_rest, search
 from tasks.stack.supervisor import Supervisor
@@ -28,12 +29,12 @@ MEDIUM = {
     "choice": [
         {
             "estimator": "random_forest",
-            "n_estimators": {"uniformint": [100, 400]},
+            "n_estimators": {"uniformint": [200, 800]},
             "max_features": {"uniform": [0.1, 1]},
         },
         {
             "estimator": "gradient_boosting",
-            "n_estimators": {"uniformint": [50, 300]},
+            "n_estimators": {"uniformint": [200, 800]},
             "learning_rate": {"loguniform": [-5, 0]},
         },
         {"estimator": "ridge", "alpha": {"loguniform": [-7, 5]}},
@@ -239,39 +240,59 @@ def test_postgres_away_in_the_middle(slots: Any, stack: Supervisor) -> None:
     assert one.log().count("Traceback") == 0
 
 
-def test_chaos(slots: Any, stack: Supervisor, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every trial is recorded once whatever is killed; a trigger refuses a second record."""
-    trials = 40
-    many = slots(pipeline(trials=trials, space=MEDIUM), count=3)
-    dice, faults = random.Random(5), {"slot": 0, "child": 0, "stop": 0, "session": 0, "crash": 0}
-    stopped: dict[int, float] = {}
-    deadline = time.monotonic() + 140
-    while many.revive():
-        assert time.monotonic() < deadline, faults
-        time.sleep(0.5)  # the pace of the faults, not a wait for anything
-        for pid, end in list(stopped.items()):
+class Chaos:
+    """Kills something of a search now and then, while trials are being fitted."""
+
+    WEIGHTS: ClassVar = {"slot": 5, "child": 3, "stop": 3, "session": 3, "crash": 1}
+
+    def __init__(self, slots: Slots, stack: Supervisor, seed: int) -> None:
+        self._slots, self._stack, self._dice = slots, stack, random.Random(seed)
+        self._stopped: dict[int, float] = {}
+        self.done = dict.fromkeys(self.WEIGHTS, 0)
+
+    def step(self) -> None:
+        self._go_on()
+        with suppress(UnavailableError):
+            fitted = [row for row in rows(self._slots.run.run_id, "outcome, attempts") if row[1]]
+            if None in {outcome for outcome, _ in fitted} and self._dice.random() < 0.5:
+                self._inflict(self._dice.choices(*zip(*self.WEIGHTS.items(), strict=True))[0])
+
+    def _go_on(self) -> None:
+        for pid, end in list(self._stopped.items()):
             if time.monotonic() > end:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
-                del stopped[pid]
-        if dice.random() > 0.3 or sum(faults.values()) >= 25:
-            continue
-        fault = dice.choices(list(faults), weights=[5, 3, 3, 3, 1])[0]
-        number = dice.choice(list(many.running))
-        slot, child = many.running[number], many.child(number)
-        faults[fault] += 1
+                del self._stopped[pid]
+
+    def _inflict(self, fault: str) -> None:
+        number = self._dice.choice(list(self._slots.running))
+        slot, child = self._slots.running[number], self._slots.child(number)
+        self.done[fault] += 1
         if fault == "slot":
             slot.kill()
         elif fault == "child" and child is not None:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        elif fault == "stop" and slot.pid not in stopped and slot.poll() is None:
+        elif fault == "stop" and slot.pid not in self._stopped and slot.poll() is None:
             slot.send_signal(signal.SIGSTOP)
-            stopped[slot.pid] = time.monotonic() + dice.uniform(2, 9)
+            self._stopped[slot.pid] = time.monotonic() + self._dice.uniform(2, 9)
         elif fault == "session":
-            terminate_sessions(dice.choice(["slot %", "publisher"]))
+            terminate_sessions(self._dice.choice(["slot %", "publisher"]))
         elif fault == "crash":
-            crash_postgres(stack)
+            crash_postgres(self._stack)
+
+
+def test_chaos(slots: Any, stack: Supervisor, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every trial is recorded once whatever is killed; a trigger refuses a second record."""
+    trials = 30
+    many = slots(pipeline(trials=trials, space=MEDIUM), count=3)
+    chaos = Chaos(many, stack, seed=5)
+    deadline = time.monotonic() + 150
+    while many.revive():
+        assert time.monotonic() < deadline, chaos.done
+        time.sleep(0.4)  # the pace of the faults, not a wait for anything
+        if sum(chaos.done.values()) < 20:
+            chaos.step()
     publish_rest(many.run)
 
     assert_complete(many.run, trials)
@@ -279,4 +300,4 @@ def test_chaos(slots: Any, stack: Supervisor, capsys: pytest.CaptureFixture[str]
     assert "already recorded" not in logs
     fits = sum(attempts for (attempts,) in rows(many.run.run_id, "attempts"))
     with capsys.disabled():
-        print(f"\n{faults}, {fits} fits for {trials} trials")
+        print(f"\n{chaos.done}, {fits} fits for {trials} trials")
