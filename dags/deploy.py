@@ -43,5 +43,4 @@ def deploy(name: str, pipeline: Pipeline | None, mistake: str) -> DAG:  # noqa: 
     return dag
 
 
-for _dag in pipelines("deploy", deploy):
-    globals()[_dag.dag_id] = _dag
+globals().update({dag.dag_id: dag for dag in pipelines("deploy", deploy)})

@@ -146,5 +146,4 @@ def chain(name: str) -> None:
     prepare >> search >> select >> evaluate >> gate >> build >> promote >> finish
 
 
-for _dag in pipelines("train", train):
-    globals()[_dag.dag_id] = _dag
+globals().update({dag.dag_id: dag for dag in pipelines("train", train)})

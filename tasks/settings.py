@@ -10,10 +10,14 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+STORE_ADDRESSES = {"MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"}
+STORE_KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -30,7 +34,7 @@ class Settings(BaseSettings):
     database: str = Field("", description="libpq connection string of the `mlops` database")
     tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
     s3_endpoint: str | None = Field(
-        None, validation_alias=AliasChoices("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+        None, validation_alias=AliasChoices(*sorted(STORE_ADDRESSES, reverse=True))
     )
     aws_access_key_id: str | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
     aws_secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
@@ -54,4 +58,9 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process."""
     home = Path(os.environ.get("MLOPS_HOME", REPOSITORY / ".mlops"))
-    return Settings(_env_file=home / "env")
+    ours = dotenv_values(home / "env")
+    keys: dict[str, Any] = {}
+    if not STORE_ADDRESSES & os.environ.keys():
+        # Keys in a user's shell are for another store than the one in our file.
+        keys = {name: ours[name] for name in STORE_KEYS & ours.keys()}
+    return Settings(_env_file=home / "env", **keys)

@@ -44,8 +44,8 @@ def main() -> None:
 
 def show(error: MlopsError) -> None:
     """An error as a person reads it."""
-    err.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False)
+    err.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False, soft_wrap=True)
     if error.why:
-        err.print(escape(error.why), style="dim", highlight=False)
+        err.print(escape(error.why), style="dim", highlight=False, soft_wrap=True)
     if error.fix:
-        err.print(f"[bold]→[/] {escape(error.fix)}", highlight=False)
+        err.print(f"[bold]→[/] {escape(error.fix)}", highlight=False, soft_wrap=True)

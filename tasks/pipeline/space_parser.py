@@ -109,10 +109,9 @@ class _Parser:
                 (*path, found[0]), "be the only key of its mapping", list(raw), "Move the others."
             )
             return None
-        if len(raw) == 1:
-            (key, value), *_ = raw.items()
-            fix = did_you_mean(key, FUNCTIONS)
-            if not found and fix and isinstance(value, list):
+        if len(raw) == 1 and not found:
+            ((key, value),) = raw.items()
+            if isinstance(value, list) and (fix := did_you_mean(key, FUNCTIONS)):
                 self.fail(path, f"be one of hyperopt's expressions {listed(FUNCTIONS)}", key, fix)
         return str(found[0]) if found else None
 

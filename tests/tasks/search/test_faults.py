@@ -74,11 +74,11 @@ class Slots:
                 self.running[number] = start(self.run, self._log(number), number)
         return bool(self.running)
 
-    def child(self, number: int = 0) -> psutil.Process | None:
-        """The process for the trials of a slot."""
+    def child(self, number: int = 0, of: str = "tasks.search.child") -> psutil.Process | None:
+        """A process that a slot started: that for its trials, or its guardian."""
         with suppress(psutil.Error, KeyError):
             for child in psutil.Process(self.running[number].pid).children():
-                if "tasks.search.child" in child.cmdline():
+                if of in " ".join(child.cmdline()):
                     return child
         return None
 
@@ -245,6 +245,8 @@ class Chaos:
 
     WEIGHTS: ClassVar = {"slot": 5, "child": 3, "stop": 3, "session": 3, "crash": 1}
 
+    MOST = 20
+
     def __init__(self, slots: Slots, stack: Supervisor, seed: int) -> None:
         self._slots, self._stack, self._dice = slots, stack, random.Random(seed)
         self._stopped: dict[int, float] = {}
@@ -252,6 +254,8 @@ class Chaos:
 
     def step(self) -> None:
         self._go_on()
+        if sum(self.done.values()) == self.MOST:
+            return
         with suppress(UnavailableError):
             fitted = [row for row in rows(self._slots.run.run_id, "outcome, attempts") if row[1]]
             if None in {outcome for outcome, _ in fitted} and self._dice.random() < 0.5:
@@ -273,7 +277,7 @@ class Chaos:
         elif fault == "child" and child is not None:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        elif fault == "stop" and slot.pid not in self._stopped and slot.poll() is None:
+        elif fault == "stop" and self._slots.child(number, "tasks/process.py"):
             slot.send_signal(signal.SIGSTOP)
             self._stopped[slot.pid] = time.monotonic() + self._dice.uniform(2, 9)
         elif fault == "session":
@@ -291,8 +295,7 @@ def test_chaos(slots: Any, stack: Supervisor, capsys: pytest.CaptureFixture[str]
     while many.revive():
         assert time.monotonic() < deadline, chaos.done
         time.sleep(0.4)  # the pace of the faults, not a wait for anything
-        if sum(chaos.done.values()) < 20:
-            chaos.step()
+        chaos.step()
     publish_rest(many.run)
 
     assert_complete(many.run, trials)
