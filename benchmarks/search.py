@@ -194,10 +194,10 @@ def compared(snapshot: str) -> Iterator[str]:
             alone, ours = run_bare(of, snapshot), slots(of, snapshot)
             ratios.append(ours["rate"] / alone["rate"])
             pairs.append((alone, ours))
-        alone, ours = pairs[ratios.index(statistics.median(ratios))]
+        alone, ours = pairs[ratios.index(statistics.median_low(ratios))]
         yield (
             f"| {alone['fit']:.2f} s | {trials} | {alone['rate']:.3f} | {ours['rate']:.3f} "
-            f"| {statistics.median(ratios):.3f} (of {', '.join(f'{r:.3f}' for r in ratios)}) "
+            f"| {statistics.median_low(ratios):.3f} (of {', '.join(f'{r:.3f}' for r in ratios)}) "
             f"| ≥ {goal} | {between(alone):.1f}, {between(ours):.1f} ms | {ours['start']:.1f} s |"
         )
 
@@ -218,10 +218,10 @@ def doubled(snapshot: str) -> Iterator[str]:
         two = slots(pipeline(trees, trials, 2, seed), snapshot)
         ratios.append(two["rate"] / one["rate"])
         pairs.append((one, two))
-    one, two = pairs[ratios.index(statistics.median(ratios))]
+    one, two = pairs[ratios.index(statistics.median_low(ratios))]
     yield (
         f"| {one['fit']:.2f} s | {trials // 2}, {trials} | {one['rate']:.3f} | {two['rate']:.3f} "
-        f"| {statistics.median(ratios):.3f} (of {', '.join(f'{r:.3f}' for r in ratios)}) "
+        f"| {statistics.median_low(ratios):.3f} (of {', '.join(f'{r:.3f}' for r in ratios)}) "
         f"| ≥ {goal} |"
     )
 

@@ -103,6 +103,10 @@ FAULTS: dict[str, Callable] = {
 }
 
 
+# An outage of a minute is tried once.
+CASES = [(1, fault) for fault in FAULTS] + [(2, fault) for fault in FAULTS if "away" not in fault]
+
+
 @pytest.fixture(scope="module")
 def undisturbed(chain: Chain) -> dict[int, tuple]:
     """The trials of an uninterrupted search with one slot."""
@@ -118,14 +122,11 @@ def nobody_left(chain: Chain) -> Iterator[None]:
     until(lambda: not children(), 15, "the last trial's child is gone")
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize(("slots", "fault"), CASES)
 @pytest.mark.usefixtures("nobody_left")
 def test_a_search_survives(
     chain: Chain, undisturbed: dict[int, tuple], fault: str, slots: int
 ) -> None:
-    if slots == 2 and "away" in fault:
-        pytest.skip("an outage of a minute is tried once, with one slot")
     run = chain.train(NAME, trials=TRIALS, slots=slots, force=True)
     search = chain.parent(NAME, run)
     until(lambda: len(rows(search)) >= 4, 120, "some trials are recorded")
