@@ -8,15 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from tasks import store as store_module
+from tasks import tracking
 from tasks.settings import Settings, settings
 from tasks.stack import ports, stack
 from tasks.stack.home import Home
 
 
+def forget() -> None:
+    """Forget the settings and the clients that were made with them."""
+    settings.cache_clear()
+    store_module.client.cache_clear()
+    tracking.client.cache_clear()
+
+
 def use_home(root: Path) -> None:
     """Make the settings of this process those of the stack in `root`, on ports of its own."""
     os.environ["MLOPS_HOME"] = str(root)
-    settings.cache_clear()
+    forget()
     home = Home(root)
     home.create()
     ports.save(home, ports.Ports(*(ports.unused() for _ in range(5))))
@@ -36,7 +45,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
             os.environ.pop("MLOPS_HOME")
         else:
             os.environ["MLOPS_HOME"] = before
-        settings.cache_clear()
+        forget()
 
 
 @pytest.fixture(scope="session")

@@ -30,12 +30,13 @@ def prepare(name: str, dag_run: str, overrides: Overrides) -> Prepared:
         UnavailableError: a source or a server did not answer, and the store has no copy.
     """
     # Not at the top: whoever only reads a snapshot would pay for pandera and the fetchers.
-    from tasks import plan
+    from tasks import model, plan
     from tasks.pipeline.load import load
     from tasks.pipeline.overrides import resolve
     from tasks.prepare import make, run
 
     pipeline = resolve(load(name), overrides)
+    model.check(pipeline)
     plan_uri = plan.write(pipeline)
     manifest = (
         make.chosen(pipeline, overrides.snapshot) if overrides.snapshot else make.made(pipeline)

@@ -84,10 +84,12 @@ class _Start:
         if not self.led:
             found = status()
             if all(found[name].state == "running" for name in self.only):
+                self._models()
                 return
         self._first()
         self._second()
         self._others()
+        self._models()
 
     def undo(self) -> None:
         if self.migration:
@@ -163,7 +165,7 @@ class _Start:
             self._add(programs["airflow-scheduler"])
 
     def _others(self) -> None:
-        """Wait for the rest, and start the models' servers of before."""
+        """Wait for the rest."""
         where = self.stack.ports
         if "store" in self.only:
             self._wait("store", where.store, lambda: health.store(where.store))
@@ -174,6 +176,9 @@ class _Start:
         if "airflow" in self.only:
             for name in AIRFLOW[1:]:
                 self._wait(name, None, lambda: health.all_parts(health.airflow(where.airflow)))
+
+    def _models(self) -> None:
+        """Start the models' servers of before."""
         for name, state in self.supervisor.programs().items():
             if name not in CORE and not state.pid and self.supervisor.start_program(name):
                 self.started.append(name)

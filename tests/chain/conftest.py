@@ -15,7 +15,7 @@ from tasks.orchestrator import Airflow
 from tasks.pipeline.load import load
 from tasks.settings import REPOSITORY, settings
 from tasks.stack import stack
-from tests.conftest import use_home
+from tests.conftest import forget, use_home
 from tests.waiting import until
 
 PIPELINES = Path(__file__).parent / "pipelines"
@@ -79,4 +79,4 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        settings.cache_clear()
+        forget()

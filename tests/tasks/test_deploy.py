@@ -268,6 +268,7 @@ def die_after(step: str, home: str) -> None:
     os._exit(0)
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("first")
 def test_a_kill_after_any_step_is_repaired() -> None:
     context = multiprocessing.get_context("forkserver")

@@ -287,6 +287,7 @@ REPAIRS: dict[str, Callable[[str], object]] = {
 }
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("repair", REPAIRS)
 @pytest.mark.usefixtures("servers")
 def test_a_promote_killed_before_any_write_is_repaired_by(repair: str) -> None:
@@ -315,6 +316,7 @@ def test_a_promote_killed_before_any_write_is_repaired_by(repair: str) -> None:
     )
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("servers")
 def test_a_rollback_killed_before_any_write_is_finished_by_calling_it_again() -> None:
     champions = []

@@ -248,26 +248,25 @@ class TestPreparationFunction:
         assert said in problems(self.CHANGE)[0]
 
 
-def test_fifty_files_take_less_than_a_second_and_no_ml_library(tmp_path: Path) -> None:
-    """Processor time of a new process, imports included: other processes cannot change it."""
+def test_reading_files_imports_no_ml_library(tmp_path: Path) -> None:
+    """How long it takes is measured by benchmarks/parse.py."""
     for i in range(50):
         text = REFERENCE.read_text().replace("schedule: null", f'schedule: "{i} 1 * * *"')
         (tmp_path / f"copy_{i}.yaml").write_text(text)
     program = """
-import sys, time
+import sys
 from tasks.pipeline.load import load, names
 loaded = [load(name) for name in names()]
 assert len(loaded) == 50
 heavy = {"mlflow", "sklearn", "tensorflow", "keras", "hyperopt", "pandas", "boto3", "numpy"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-print(time.process_time())
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={"MLOPS_PIPELINES": str(tmp_path), "PYTHONPATH": str(REPOSITORY)},
         cwd=tmp_path,
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
     )
-    assert float(done.stdout) < 1.0
+    assert done.returncode == 0, done.stderr

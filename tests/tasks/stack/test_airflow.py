@@ -8,7 +8,6 @@ import os
 import signal
 import stat
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,11 +81,9 @@ def test_everything_is_healthy(running: Stack) -> None:
     assert set(Supervisor(running.home).programs()) == set(CORE)
 
 
-def test_a_second_start_is_quick_and_changes_nothing(running: Stack) -> None:
+def test_a_second_start_changes_nothing(running: Stack) -> None:
     before = {name: pid_of(running, name) for name in CORE}
-    began = time.perf_counter()
     assert not stack.start()
-    assert time.perf_counter() - began < 5
     assert {name: pid_of(running, name) for name in CORE} == before
 
 
@@ -150,12 +147,10 @@ def test_a_dead_worker_ends_the_scheduler_at_once(running: Stack) -> None:
     assert "died; leaving at once" in (running.home.logs / "airflow-scheduler.log").read_text()
 
 
-def test_down_is_quick_and_leaves_no_process(running: Stack) -> None:
+def test_down_leaves_no_process(running: Stack) -> None:
     """The last one: the others need the stack."""
     ours = leftovers.find(running.home)
-    began = time.perf_counter()
     assert stack.down()
-    assert time.perf_counter() - began < 20
     _, alive = psutil.wait_procs(ours, timeout=0)
     assert not alive
 

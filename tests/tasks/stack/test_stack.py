@@ -28,7 +28,11 @@ from tasks.stack.supervisor import Supervisor, add_program
 from tests.waiting import until
 
 LIGHT = ("postgres", "store", "gateway")
-START = f"from tasks.stack import stack; print(stack.start(only={LIGHT!r}, report=len))"
+START = (
+    # a shell that runs the tests in its background ignores the signal, and so would this
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    f"from tasks.stack import stack; print(stack.start(only={LIGHT!r}, report=len))"
+)
 
 
 def start() -> bool:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -115,10 +114,8 @@ def test_a_program_that_ignores_the_stop_signal_is_killed(supervisor: Supervisor
     log = supervisor.home.logs / "stubborn.log"
     until(lambda: log.exists() and log.read_text(), 20, "it ignores the signal")
     pid = pid_of(supervisor, "stubborn")
-    began = time.monotonic()
     remove_program("stubborn")
     assert gone(pid)
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", "a:b", "a b", "[x]", "-n"])
