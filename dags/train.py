@@ -37,7 +37,9 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
             search.trial_timeout, type="number", exclusiveMinimum=0, description="seconds a trial"
         ),
         "timeout": Param(
-            search.timeout, type=["null", "number"], description="seconds for the whole search"
+            search.timeout,
+            type=["null", "number"],
+            description="seconds for the whole search; empty: as in the file",
         ),
         "points": Param(
             [dict(point) for point in search.points],

@@ -26,6 +26,8 @@ def connect(dsn: str | None = None, *, application: str = "mlops") -> Connection
     Raises:
         UnavailableError: PostgreSQL did not answer, or refused the login.
     """
+    if not (dsn or settings().database):
+        raise UnavailableError("The stack is not up.", fix="Start it: ./mlops up")
     try:
         connection = psycopg2.connect(
             dsn or settings().database,

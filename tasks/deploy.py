@@ -18,12 +18,13 @@ import psycopg2
 from tasks import database, ledger, plan, promote, registry, tracking
 from tasks.database import Connection
 from tasks.errors import RunFailedError, UnavailableError
+from tasks.pipeline import load
 from tasks.pipeline.schema import Serving
 from tasks.serving import endpoints, models, smoke
 from tasks.serving.process import ProcessTarget
 from tasks.serving.targets import Deployment, Target
 from tasks.settings import settings
-from tasks.stack import gateway, ports, services
+from tasks.stack import gateway, ports
 from tasks.stack.home import Home
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def _serve(
 def _routed(name: str) -> set[str]:
     """Models that have a route: every pipeline's, and any other that ever served."""
     upstreams = settings().gateway_folder / "upstreams"
-    return {name, *services.pipeline_names(), *(path.name for path in upstreams.glob("[!.]*"))}
+    return {name, *load.names(), *(path.name for path in upstreams.glob("[!.]*"))}
 
 
 def _wait_for_gateway(deployment: Deployment) -> None:

@@ -131,7 +131,9 @@ class Airflow:
             raise UnavailableError("The stack is not up.", fix="Start it: ./mlops up")
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         try:
-            return httpx.request(method, url, headers=headers, timeout=30, **options)
+            return httpx.request(
+                method, url, headers=headers, timeout=30, trust_env=False, **options
+            )
         except httpx.TransportError as err:
             raise UnavailableError(
                 f"Airflow does not answer at {self.where.airflow_url}.",

@@ -16,7 +16,7 @@ from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.refs import BestRef, RunRef
 from tasks.search import publish_rest
-from tasks.search.progress import summary, trial_params
+from tasks.search.progress import summary, total, trial_params
 
 log = logging.getLogger(__name__)
 mpl.use("agg")
@@ -26,13 +26,20 @@ def select(run: RunRef) -> BestRef:
     """Choose the trial with the best validation figure; ties go to the shorter, then the earlier.
 
     Raises:
-        RunFailedError: No trial finished with a finite figure.
+        RunFailedError: The search was given up before its end, or no trial finished.
     """
     publish_rest(run)
     pipeline = plan.read(run.pipeline)
+    counts = summary(run.run_id)
+    recorded = counts.finished + counts.failed + counts.killed
+    if pipeline.search.timeout is None and recorded < total(pipeline):
+        raise RunFailedError(
+            f"The search was given up after {recorded} of {total(pipeline)} trials.",
+            why="Every slot failed for good.",
+            fix="Clear the tasks `search` in Airflow: they go on where they ended.",
+        )
     ranking = _ranking(run, pipeline)
     if not ranking:
-        counts = summary(run.run_id)
         raise RunFailedError(
             f"None of the {counts.asked} trials finished: {counts.failed} failed, "
             f"{counts.killed} were stopped at the time limit.",

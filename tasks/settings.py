@@ -1,8 +1,8 @@
 """Every setting of the project, read once from the environment and the stack's `env` file.
 
-No other module reads `os.environ`. The embedded stack writes `.mlops/env` (mode 600); a real
-environment variable of the same name wins over the file, so any PostgreSQL, S3 or MLflow can take
-the place of ours.
+No other module reads settings from `os.environ` (the stack's `child` only passes it on). The
+embedded stack writes `.mlops/env` (mode 600); a real environment variable of the same name wins
+over the file, so any PostgreSQL, S3 or MLflow can take the place of ours.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import mlflow
@@ -14,6 +16,7 @@ from mlflow.environment_variables import (
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from tasks.errors import UnavailableError
 from tasks.refs import RunRef
 from tasks.settings import settings
 
@@ -41,9 +44,20 @@ VERDICT = "decision"
 """Tag of a parent run and of a version: the gate's verdict."""
 
 
+@contextmanager
+def answering() -> Iterator[None]:
+    """MLflow's errors as `UnavailableError`."""
+    try:
+        yield
+    except MlflowException as err:
+        raise UnavailableError("MLflow does not answer.", why=str(err)) from err
+
+
 @lru_cache(maxsize=1)
 def client() -> MlflowClient:
     """The MLflow client of this process; mlflow's module functions then use the same server."""
+    if not settings().tracking_uri:
+        raise UnavailableError("The stack is not up.", fix="Start it: ./mlops up")
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     mlflow.set_tracking_uri(settings().tracking_uri)
@@ -65,8 +79,14 @@ def experiment(name: str) -> str:
 
 def find_run(name: str, tag: str, value: str) -> Run | None:
     """The newest run of the pipeline's experiment with this tag."""
+    found = client().get_experiment_by_name(name)
+    if found is None:
+        return None
     runs = client().search_runs(
-        [experiment(name)], f"tags.`{tag}` = '{value}'", max_results=1, order_by=["start_time DESC"]
+        [found.experiment_id],
+        f"tags.`{tag}` = '{value}'",
+        max_results=1,
+        order_by=["start_time DESC"],
     )
     return runs[0] if runs else None
 

@@ -10,6 +10,7 @@ import typer
 
 from tasks.cli import out
 from tasks.errors import RunFailedError, UserError
+from tasks.pipeline.problems import did_you_mean
 from tasks.settings import REPOSITORY
 
 PYTEST = ("-m", "pytest", "-q")
@@ -44,7 +45,8 @@ def test(
     for name in chosen:
         if name not in SUITES:
             raise UserError(
-                f"The suite must be one of {', '.join(SUITES)} or all. Got '{name}' instead."
+                f"The suite must be one of {', '.join(SUITES)} or all. Got '{name}' instead.",
+                fix=did_you_mean(name, SUITES),
             )
     failed = [name for name in chosen if not _passes(name)]
     if failed:

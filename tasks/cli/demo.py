@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tasks.cli import out
 from tasks.cli.progress import follow, outcome
+from tasks.cli.run import start
 from tasks.errors import RunFailedError, UnavailableError
 from tasks.orchestrator import Airflow
 from tasks.settings import settings
@@ -36,18 +37,22 @@ def demo(
     from tasks.stack import stack
 
     started = False
-    run_id = ""
+    triggered = ""
     try:
         started = stack.start(report=_say)
-        run_id = _run(changes or [])
+        run_id = _under_way()
+        if run_id:
+            _say(f"following {run_id}, which is under way; --set takes no part in it")
+        else:
+            run_id = triggered = start(NAME, changes or [])
         out.rule("training", align="left")
         state = follow(DAG, run_id)
-        result = outcome(DAG, run_id)
+        result = outcome(DAG, run_id, state)
         if state != "success":
             raise RunFailedError(f"{DAG} failed in {result['failed']}.", why=result["error"])
         _show(result)
     except KeyboardInterrupt:
-        _stop(started=started, run_id=run_id)
+        _stop(started=started, triggered=triggered)
         raise
 
 
@@ -55,29 +60,23 @@ def _say(text: str) -> None:
     out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _run(changes: list[str]) -> str:
-    """The DAG run to follow: one that an interrupted demo left under way, else a new one."""
-    from tasks.cli.run import start
-
+def _under_way() -> str | None:
+    """A DAG run that has not ended: an interrupted demo's, say."""
     airflow = Airflow()
     _until("Airflow to read the DAG files", lambda: airflow.dag_exists(DAG))
-    active = airflow.active_run(DAG)
-    if active:
-        _say(f"following {active}, which is under way")
-        return active
-    return start(NAME, changes)
+    return airflow.active_run(DAG)
 
 
-def _stop(*, started: bool, run_id: str) -> None:
+def _stop(*, started: bool, triggered: str) -> None:
     """Stop what this command started; the next demo continues from there."""
     from tasks.stack import stack
 
     if started:
         _say("\nstopping the stack; ./mlops demo goes on from here")
         stack.down(report=_say)
-    elif run_id:
-        _say(f"\nstopping {run_id}")
-        Airflow().stop(DAG, run_id)
+    elif triggered:
+        _say(f"\nstopping {triggered}")
+        Airflow().stop(DAG, triggered)
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -102,7 +101,7 @@ def _show(result: dict[str, Any]) -> None:
 
 def _served(url: str) -> int | None:
     try:
-        answer = httpx.get(f"{url}/version", timeout=5)
+        answer = httpx.get(f"{url}/version", timeout=5, trust_env=False)
     except httpx.TransportError:
         return None
     return int(answer.json()["version"]) if answer.is_success else None
@@ -115,7 +114,11 @@ def _predict(url: str, version: int) -> None:
     example = (read_card(fetch(NAME, version)).smoke_test or {})["inputs"]
     body = json.dumps({"dataframe_split": example | {"data": example["data"][:1]}})
     answer = httpx.post(
-        f"{url}/invocations", content=body, headers={"Content-Type": "application/json"}, timeout=30
+        f"{url}/invocations",
+        content=body,
+        headers={"Content-Type": "application/json"},
+        timeout=30,
+        trust_env=False,
     )
     _say(f"{url}/invocations answers {answer.text.strip()}")
     header = "-H 'Content-Type: application/json'"

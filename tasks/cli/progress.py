@@ -86,17 +86,19 @@ def follow(dag_id: str, run_id: str, *, quiet: bool = False) -> str:
     return progress.airflow.wait(dag_id, run_id, report)
 
 
-def outcome(dag_id: str, run_id: str) -> dict[str, Any]:
+def outcome(dag_id: str, run_id: str, state: str) -> dict[str, Any]:
     """What a finished DAG run came to: `text` in words, and the figures behind it."""
     airflow = Airflow()
     failed = [task for task in airflow.tasks(dag_id, run_id) if task.state == "failed"]
-    if failed:
+    if state != "success" and not failed:
+        return {"text": "stopped by hand", "failed": "no task", "error": "It was stopped by hand."}
+    if state != "success":
         log = "\n".join(airflow.log_tail(dag_id, run_id, failed[0]))
         return {"text": f"{failed[0].task} failed", "failed": failed[0].task, "error": log}
     unchanged = airflow.xcom(dag_id, run_id, "prepare", "unchanged")
     if unchanged:
         return {
-            "text": f"Nothing to train: {unchanged['reason']}. It stays champion.",
+            "text": f"Version {unchanged['version']} stays champion: {unchanged['reason']}.",
             "unchanged": True,
             "champion": unchanged["version"],
         }

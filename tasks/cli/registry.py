@@ -61,9 +61,11 @@ def rollback(
 ) -> None:
     """Make an earlier version champion again; the endpoint follows without dropping a request."""
     from tasks.promote import rollback as work
+    from tasks.tracking import answering
 
     _history(name, limit=1)
-    marks = work(name, to, reason, _user())
+    with answering():
+        marks = work(name, to, reason, _user())
     deploying = _deploy(name)
     if as_json:
         out.print_json(json.dumps(marks | {"deploying": deploying}))
@@ -84,8 +86,10 @@ def leaderboard(
     """Show the finished trials of a pipeline's newest run, best first."""
     from tasks.leaderboard import newest
     from tasks.pipeline.load import known
+    from tasks.tracking import answering
 
-    board = newest(known(name))
+    with answering():
+        board = newest(known(name))
     rows = [_flat(board, rank, place) for rank, place in enumerate(board.places, 1)]
     if csv_file is not None:
         _write(csv_file, rows)

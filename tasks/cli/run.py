@@ -31,7 +31,7 @@ def run(
     result: dict[str, Any] = {"dag_id": f"train__{name}", "run_id": run_id, "state": "queued"}
     if wait:
         state = follow(f"train__{name}", run_id, quiet=as_json)
-        result |= {"state": state, **outcome(f"train__{name}", run_id)}
+        result |= {"state": state, **outcome(f"train__{name}", run_id, state)}
     if as_json:
         out.print_json(json.dumps(result))
     elif wait:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from mlflow.data import pandas_dataset
 from mlflow.models import infer_signature
 from sklearn.pipeline import Pipeline as Model
 
-from tasks import metrics, model, plan, tracking
+from tasks import metrics, model, plan, process, tracking
 from tasks.errors import UserError
 from tasks.evaluate.plots import plots
 from tasks.evaluate.provenance import git_commit, requirements
@@ -90,7 +89,7 @@ def _refit(best: BestRef) -> Candidate:
         pipeline,
         chosen["params"],
         seed=trial_seed(pipeline.search.seed, best.trial),
-        threads=os.cpu_count() or 1,
+        threads=process.cores(),
     )
     candidate = Candidate(
         pipeline, manifest, chosen["params"], estimator, rows, read_part(manifest, "test")

@@ -144,8 +144,8 @@ def _comparison(decision: Decision, gain: Improvement) -> list[str]:
     )
     power = (
         f"The smallest improvement that these rows show in {_percent(POWER)} of cases: "
-        f"{gain.detectable:.4g} (paired bootstrap, {gain.resamples} resamples of units, "
-        f"seed {gain.seed})."
+        f"{decision.min_improvement + gain.detectable:.4g} (paired bootstrap, "
+        f"{gain.resamples} resamples of units, seed {gain.seed})."
     )
     return [result, power]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,15 +12,22 @@ from tasks.errors import UserError
 from tasks.pipeline import document
 from tasks.pipeline.checks import check
 from tasks.pipeline.problems import Problem, ProblemsError, did_you_mean
-from tasks.pipeline.schema import Pipeline
+from tasks.pipeline.schema import NAME_PATTERN, Pipeline
 from tasks.settings import settings
 
+log = logging.getLogger(__name__)
+
+NAME = re.compile(NAME_PATTERN)
 MANUAL = "docs/reference.md explains every field."
 
 
 def names() -> list[str]:
-    """The pipelines there are, by the names of their files."""
-    return sorted(file.stem for file in settings().pipelines.glob("*.yaml"))
+    """The pipelines there are, by the names of their files; other files are passed over."""
+    found = sorted(file.stem for file in settings().pipelines.glob("*.yaml"))
+    for name in found:
+        if not NAME.fullmatch(name):
+            log.warning("%s.yaml is no pipeline: a name has a-z, 0-9 and _ only", name)
+    return [name for name in found if NAME.fullmatch(name)]
 
 
 def load(name: str) -> Pipeline:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tasks.pipeline.metrics import DIRECTIONS, MINIMIZE, Direction, MetricName
 
 Scalar = bool | int | float | str
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Task = Literal["regression", "binary", "multiclass"]
 Algorithm = Literal["tpe", "random", "grid"]
 GateMode = Literal["enforce", "dry_run", "disabled"]

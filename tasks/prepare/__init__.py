@@ -18,7 +18,7 @@ class Prepared(Ref):
 
     slots: tuple[SlotRef, ...]
     unchanged: int | None = None
-    """The champion's version, when snapshot, file and code are those that made it."""
+    """The champion's version, when snapshot, file and code can make nothing new."""
     reason: str = ""
 
 
@@ -42,10 +42,10 @@ def prepare(name: str, dag_run: str, overrides: Overrides) -> Prepared:
         make.chosen(pipeline, overrides.snapshot) if overrides.snapshot else make.made(pipeline)
     )
     inputs = run.inputs_digest(pipeline, manifest)
-    champion = None if overrides.force else run.made_by(name, inputs)
-    if champion is not None:
-        reason = f"data, pipeline file and code are those that made version {champion}"
-        log.info("unchanged: %s", reason)
+    kept = None if overrides.force else run.unchanged(name, inputs)
+    if kept is not None:
+        champion, reason = kept
+        log.info("unchanged: version %d stays champion: %s", champion, reason)
         return Prepared(slots=(), unchanged=champion, reason=reason)
     reference = run.parent(pipeline, dag_run, plan_uri, manifest, inputs)
     slots = range(min(pipeline.search.slots, pipeline.search.trials))

@@ -68,6 +68,33 @@ def made_by(name: str, inputs: str) -> int | None:
     return champion if run.data.tags.get(tracking.INPUTS) == inputs else None
 
 
+def judged(name: str, inputs: str) -> str | None:
+    """The verdict on an earlier version that these inputs made.
+
+    Trained again after a rollback, the same model would win again and undo it; after a rejection
+    it would only use up the test part.
+    """
+    found = tracking.client().search_runs(
+        [tracking.experiment(name)],
+        f"tags.`{tracking.INPUTS}` = '{inputs}' and tags.`{tracking.VERDICT}` LIKE '%'",
+        max_results=1,
+        order_by=["start_time DESC"],
+    )
+    return str(found[0].data.tags[tracking.VERDICT]) if found else None
+
+
+def unchanged(name: str, inputs: str) -> tuple[int, str] | None:
+    """The champion's version and why it stays, when these inputs can make nothing new."""
+    made = made_by(name, inputs)
+    if made is not None:
+        return made, f"data, pipeline file and code are those that made version {made}"
+    champion = tracking.alias_version(name, tracking.CHAMPION)
+    verdict = judged(name, inputs) if champion is not None else None
+    if champion is None or verdict is None:
+        return None
+    return champion, f"what these data, file and code make was judged before ({verdict})"
+
+
 def parent(
     pipeline: Pipeline, dag_run: str, plan_uri: str, manifest: Manifest, inputs: str
 ) -> RunRef:

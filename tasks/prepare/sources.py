@@ -74,7 +74,7 @@ def fetch(source: Source, folder: Path) -> Fetched:
         fetched = _from_publisher(source, folder)
     except UnavailableError as err:
         record = _record(source)
-        if record is None:
+        if record is None or source.sha256 not in (None, *(file.sha256 for file in record.files)):
             raise
         log.warning(
             "%s Using the copy of %s instead.",

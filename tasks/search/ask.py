@@ -16,6 +16,7 @@ from hyperopt.base import Domain
 
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
+from tasks.search.progress import total
 from tasks.search.table import Row, Vals
 
 MOST_START_UP = 20
@@ -80,9 +81,7 @@ class Asker:
         self._algorithm, self._seed = search.algorithm, search.seed
         self.given = [space.to_vals(self.node, point) for point in search.points]
         self._grid = space.grid(self.node) if search.algorithm == "grid" else None
-        self.total = search.trials
-        if self._grid is not None:
-            self.total = min(search.trials, len(self.given) + self._grid.size)
+        self.total = total(pipeline)
         self.start_up = min(MOST_START_UP, self.total // 4)
         self._domain = Domain(_never_called, space.to_hyperopt(self.node))
 

@@ -10,6 +10,7 @@ from typing import Any
 from tasks.database import connect
 from tasks.errors import UserError
 from tasks.pipeline import space
+from tasks.pipeline.schema import Pipeline
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,15 @@ class Summary:
     best_params: Mapping[str, Any]
     errors: tuple[str, ...]
     """The first lines of the last few errors."""
+
+
+def total(pipeline: Pipeline) -> int:
+    """How many trials a search has when its time is not cut: a grid may have fewer than asked."""
+    trials = pipeline.search.trials
+    if pipeline.search.algorithm != "grid":
+        return trials
+    grid = space.grid(space.parse(pipeline.search.space))
+    return min(trials, len(pipeline.search.points) + grid.size)
 
 
 def summary(search: str) -> Summary:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import psycopg2
 from mlflow import environment_variables
 from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import RestException
 
 from tasks import tracking
 from tasks.database import Connection, connect, lock_key
@@ -59,7 +59,7 @@ class Desk:
         self._run, self._connection = run, connection
         self._key = lock_key(f"publish {run.run_id}")
         self._client = tracking.client()
-        with _translated():
+        with tracking.answering():
             self._experiment = tracking.experiment(run.name)
 
     def publish_open(self) -> int:
@@ -73,19 +73,19 @@ class Desk:
             if not self._try_lock(tid):
                 held += 1
                 continue
-            with self._unlocking(tid), _translated():
+            with self._unlocking(tid), tracking.answering():
                 self._publish(tid)
         return held
 
     def sweep(self) -> None:
         """Delete child runs that no row names: their maker was killed before it could note them."""
-        with _translated():
+        with tracking.answering():
             children = self._open_children()
         for child in children:
             tid = int(child.data.tags[tracking.TRIAL])
             if not self._try_lock(tid):
                 continue  # it is being made just now
-            with self._unlocking(tid), _translated():
+            with self._unlocking(tid), tracking.answering():
                 self._delete_unless_named(tid, child.info.run_id)
 
     def _publish(self, tid: int) -> None:
@@ -103,6 +103,7 @@ class Desk:
             if err.error_code not in REFUSALS:
                 raise
             log.error("MLflow refuses trial %d: %s", tid, err)
+            self._close_refused(tid)
         self._query(
             "update trial set published = true where search = %s and tid = %s",
             *(self._run.run_id, tid),
@@ -118,6 +119,15 @@ class Desk:
             tags=[RunTag("error", trial.error)] if trial.error else [],
         )
         self._client.set_terminated(run_id, STATUS[trial.outcome], ended)
+
+    def _close_refused(self, tid: int) -> None:
+        """A run whose content was refused ends all the same; one that was deleted is gone."""
+        ((run_id,),) = self._query(
+            "select run_id from trial where search = %s and tid = %s", *(self._run.run_id, tid)
+        )
+        if run_id is not None:
+            with suppress(RestException):
+                self._client.set_terminated(run_id, "FAILED")
 
     def _delete_unless_named(self, tid: int, run_id: str) -> None:
         named = self._query(
@@ -208,14 +218,6 @@ def impatient() -> Iterator[None]:
     finally:
         for variable, value in before.items():
             variable.unset() if value is None else variable.set(value)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except MlflowException as err:
-        raise UnavailableError("MLflow does not answer.", why=str(err)) from err
 
 
 def _milliseconds(when: datetime) -> int:

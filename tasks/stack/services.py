@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import MlopsError
-from tasks.settings import settings
 from tasks.stack import postgres
 from tasks.stack.home import Home, Secrets
 from tasks.stack.ports import Ports
@@ -109,11 +108,6 @@ def database_url(stack: Stack, role: str) -> str:
     The driver is named because SQLAlchemy 2.1 takes psycopg 3 otherwise.
     """
     return f"postgresql+psycopg2://{role}@127.0.0.1:{stack.ports.postgres}/{role}"
-
-
-def pipeline_names() -> list[str]:
-    """Names of the pipeline files."""
-    return sorted(path.stem for path in settings().pipelines.glob("*.yaml"))
 
 
 def _executable(name: str) -> str:

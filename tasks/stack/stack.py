@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from tasks.errors import MlopsError, UnavailableError
+from tasks.pipeline import load
 from tasks.settings import REPOSITORY, settings
 from tasks.stack import airflow, gateway, health, leftovers, logs, ports, postgres, services
 from tasks.stack.home import Home, write_private
@@ -126,7 +127,7 @@ class _Start:
                 (self.home.store / bucket).mkdir(mode=0o700, exist_ok=True)
             self._add(services.store(stack))
         if "gateway" in self.only:
-            gateway.write_routes(self.home.gateway, stack.ports.gateway, services.pipeline_names())
+            gateway.write_routes(self.home.gateway, stack.ports.gateway, load.names())
             self._add(services.gateway(stack))
         if "postgres" in self.only:
             superuser = postgres.dsn(self.home, stack.ports.postgres, postgres.SUPERUSER)
