@@ -120,7 +120,7 @@ def test_words_say_what_a_person_asks() -> None:
     for part in (
         "rmse 54.2 against 56.2 of version 3: an improvement of 2, above 1 and below 3",
         "each with 95 % confidence); above 0.5 is needed.",
-        "80 % of cases: 2.49",
+        "80 % of cases: 2.99",
         "2000 resamples of units, seed 7",
         "m 54.2: keeps the threshold 70.",
         "89 of 100 test rows used (80 units); 11 left out: the champion was trained on their unit.",
