@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
 
 import httpx
 import pytest
@@ -18,6 +20,12 @@ from tests.waiting import until
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 NAME = "diabetes_progression"
+# A shell that runs the tests in its background ignores Ctrl-C, and so would what they start.
+LISTENING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def mlops(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -231,7 +239,46 @@ def test_links_lead_to_run_version_and_endpoint(chain: Chain, first: dict) -> No
     assert links["Endpoint"].endswith(f"/models/{NAME}/version")
 
 
+def test_a_second_demo_keeps_the_version_and_predicts(chain: Chain, first: dict) -> None:
+    shown = mlops("demo")
+    assert shown.returncode == 0, shown.stderr
+    for part in ("leaderboard", "decision", "endpoint", "curl -s", "predictions", "Airflow"):
+        assert part in shown.stdout
+    again = mlops("demo")
+    assert again.returncode == 0, again.stderr
+    assert "stays champion" in again.stdout
+    command = again.stdout[again.stdout.index("curl -s") :].partition("where everything")[0]
+    repeated = subprocess.run(
+        ["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert json.loads(repeated.stdout)["predictions"]
+
+
+def test_ctrl_c_in_a_demo_stops_its_run_and_leaves_the_stack(chain: Chain, first: dict) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-c", LISTENING, str(REPOSITORY / "mlops"), "demo", "--set", "force=true"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        until(lambda: chain.airflow.active_run(f"train__{NAME}"), 60, "the demo's run is there")
+        run = chain.airflow.active_run(f"train__{NAME}")
+        assert run is not None
+        until(lambda: chain.tasks(NAME, run)["search"] == "running", 60, "it searches")
+        demo.send_signal(signal.SIGINT)
+        output, _ = demo.communicate(timeout=60)
+    finally:
+        demo.kill()
+    assert demo.returncode == 130, output
+    assert chain.finish(NAME, run) == "failed"
+    until(lambda: not chain.airflow.active_run(f"train__{NAME}"), 60, "nothing is under way")
+    assert mlops("status").returncode == 0
+
+
 def test_down_and_up_serves_the_same_version_again(chain: Chain, first: dict) -> None:
+    before = served()
+    assert before is not None
     stack.down(report=lambda _: None)
     stack.start(report=lambda _: None)
-    until(lambda: served() == first["version"], 120, "the champion is served again")
+    until(lambda: served() == before, 120, "the champion is served again")
