@@ -43,7 +43,10 @@ def mlops(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 
 def served() -> int | None:
     """The version that the endpoint answers with."""
-    answer = httpx.get(f"{settings().gateway_url}/models/{NAME}/version", timeout=5)
+    try:
+        answer = httpx.get(f"{settings().gateway_url}/models/{NAME}/version", timeout=10)
+    except httpx.TransportError:  # a server that is starting lets its clients wait
+        return None
     return answer.json()["version"] if answer.is_success else None
 
 
