@@ -17,6 +17,7 @@ from tasks.stack.home import Home
 
 def forget() -> None:
     """Forget the settings and the clients that were made with them."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow.set_tracking_uri puts it there
     settings.cache_clear()
     store_module.client.cache_clear()
     tracking.client.cache_clear()
