@@ -91,12 +91,12 @@ def finish(name: str) -> None:
 
     context = get_current_context()
     run = context["dag_run"]
-    states = context["ti"].get_task_states(dag_id=run.dag_id, run_ids=[run.run_id])
-    # A slot that failed is no loss while another took over: if not, `select` failed too.
-    failed = {
-        task.partition(".")[0] for task, s in states[run.run_id].items() if "failed" in str(s)
-    }
-    work(name, _dag_run(), failed=any(not task.startswith("search") for task in failed))
+    found = context["ti"].get_task_states(dag_id=run.dag_id, run_ids=[run.run_id])[run.run_id]
+    failed = {task.partition("_")[0] for task, state in found.items() if "failed" in str(state)}
+    # A slot that failed is no loss while another took over and `select` had all trials.
+    if str(found.get("select")) == "success":
+        failed.discard("search")
+    work(name, _dag_run(), failed=bool(failed))
 
 
 def reconcile(name: str) -> Json:
