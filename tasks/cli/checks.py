@@ -25,7 +25,7 @@ SUITES: dict[str, list[tuple[str, ...]]] = {
     "stack": [(*PYTEST, "-m", "stack and not faults")],
     "faults": [(*PYTEST, "-m", "faults")],
 }
-DEFAULT = ("lint", "unit", "stack")
+DEFAULT = ("lint", "unit")
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def test(
         list[str] | None, typer.Argument(help=f"of {', '.join(SUITES)}, or all")
     ] = None,
 ) -> None:
-    """Run the checks and tests; without a name, all but the fault suite."""
+    """Run the checks and tests; without a name, `lint` and `unit` (about ten minutes)."""
     chosen = tuple(suites or DEFAULT)
     if chosen == ("all",):
         chosen = tuple(SUITES)
