@@ -53,19 +53,16 @@ def code_digest(pipeline: Pipeline) -> str:
     return digest.hexdigest()
 
 
-def made_by(name: str, inputs: str) -> int | None:
-    """The champion's version, if these inputs made it."""
-    champion = tracking.alias_version(name, tracking.CHAMPION)
-    if champion is None:
-        return None
+def made(name: str, champion: int, inputs: str) -> bool:
+    """Whether these inputs made the champion."""
     client = tracking.client()
     try:
         run = client.get_run(client.get_model_version(name, str(champion)).run_id or "")
     except MlflowException as err:
         if err.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            return None  # deleted by hand: nobody knows its inputs any more
+            return False  # deleted by hand: nobody knows its inputs any more
         raise
-    return champion if run.data.tags.get(tracking.INPUTS) == inputs else None
+    return bool(run.data.tags.get(tracking.INPUTS) == inputs)
 
 
 def judged(name: str, inputs: str) -> str | None:
@@ -85,12 +82,13 @@ def judged(name: str, inputs: str) -> str | None:
 
 def unchanged(name: str, inputs: str) -> tuple[int, str] | None:
     """The champion's version and why it stays, when these inputs can make nothing new."""
-    made = made_by(name, inputs)
-    if made is not None:
-        return made, f"data, pipeline file and code are those that made version {made}"
     champion = tracking.alias_version(name, tracking.CHAMPION)
-    verdict = judged(name, inputs) if champion is not None else None
-    if champion is None or verdict is None:
+    if champion is None:
+        return None
+    if made(name, champion, inputs):
+        return champion, f"data, pipeline file and code are those that made version {champion}"
+    verdict = judged(name, inputs)
+    if verdict is None:
         return None
     return champion, f"what these data, file and code make was judged before ({verdict})"
 

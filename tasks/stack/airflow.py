@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import MlopsError, UnavailableError
+from tasks.process import cores
 from tasks.settings import REPOSITORY, settings
 from tasks.stack.home import write_private
 from tasks.stack.logs import tail
@@ -37,11 +38,6 @@ _RECOVERY = {
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
 }
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def environment(stack: Stack) -> dict[str, str]:
