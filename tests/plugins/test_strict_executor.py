@@ -1,0 +1,49 @@
+"""The scheduler's executor leaves when it cannot go on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tasks.settings import REPOSITORY
+
+PROGRAM = """
+import multiprocessing, os, signal, sys
+from strict_executor import StrictLocalExecutor
+
+executor = StrictLocalExecutor(parallelism=1)
+worker = multiprocessing.get_context("fork").Process(target=signal.pause)
+worker.start()
+executor.workers[worker.pid] = worker
+if "dead" in sys.argv:
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+    executor._check_workers()
+else:
+    executor.end()
+print("still here")
+"""
+
+
+def left(how: str) -> str:
+    """What the process said; asserts that it left with 1."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "plugins")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "still here" not in done.stdout
+    return done.stderr
+
+
+def test_a_dead_worker_ends_the_scheduler() -> None:
+    assert "died; leaving at once" in left("dead")
+
+
+def test_the_end_waits_for_no_running_task() -> None:
+    assert "the scheduler ends; leaving at once" in left("end")
