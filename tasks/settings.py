@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr
@@ -44,14 +44,30 @@ class Settings(BaseSettings):
         {}, description="JSON: a source's address -> the local file to read in its place"
     )
 
+    stack: Literal["embedded", "compose"] = Field("embedded", description="who starts the servers")
+    target: Literal["process", "docker"] = Field("process", description="what a model's server is")
+
     airflow_url: str = Field("", description="base URL of Airflow's api-server")
+    airflow_page: str = Field(
+        default_factory=lambda given: given["airflow_url"], description="as a browser reaches it"
+    )
+    tracking_page: str = Field(
+        default_factory=lambda given: given["tracking_uri"], description="as a browser reaches it"
+    )
     airflow_user: str = "admin"
     airflow_password: SecretStr = SecretStr("")
     gateway_url: str = Field("", description="base URL of the gateway, as clients see it")
-    gateway_folder: Path = Field(Path(), description="folder of the gateway's routes and upstreams")
-    supervisor_socket: Path = Field(
-        Path(), description="supervisord's socket of the embedded stack"
+    gateway_internal: str = Field(
+        default_factory=lambda given: given["gateway_url"], description="as tasks reach it"
     )
+    gateway_listen: str = Field("", description="address on which the gateway listens")
+    gateway_folder: Path = Field(Path(), description="folder of the gateway's routes and upstreams")
+
+    docker_host: str | None = Field(None, validation_alias="DOCKER_HOST")
+    docker_network: str = Field("", description="the models' network; none: ports on 127.0.0.1")
+    compose_project: str = Field("mlops", description="project whose containers the models' are")
+    image_prefix: str = Field("mlops", description="repository of the models' images")
+    base_image: str = Field("python:3.11-slim", description="what the models' images are built on")
 
 
 @lru_cache(maxsize=1)
@@ -63,4 +79,5 @@ def settings() -> Settings:
     if not STORE_ADDRESSES & os.environ.keys():
         # Keys in a user's shell are for another store than the one in our file.
         keys = {name: ours[name] for name in STORE_KEYS & ours.keys()}
-    return Settings(_env_file=home / "env", **keys)
+    secrets = os.environ.get("MLOPS_SECRETS")
+    return Settings(_env_file=home / "env", _secrets_dir=secrets, **keys)

@@ -54,7 +54,6 @@ class Stack:
             "MLOPS_AIRFLOW_PASSWORD": self.secrets.airflow_admin,
             "MLOPS_GATEWAY_URL": self.url("gateway"),
             "MLOPS_GATEWAY_FOLDER": str(self.home.gateway),
-            "MLOPS_SUPERVISOR_SOCKET": str(self.home.sockets / "supervisor.sock"),
         }
 
 

@@ -83,7 +83,6 @@ def test_the_env_file_is_private_and_is_what_the_settings_read(home: Home) -> No
     assert found.aws_secret_access_key.get_secret_value() == home.secrets.s3_secret
     assert found.airflow_password.get_secret_value() == home.secrets.airflow_admin
     assert found.gateway_folder == home.gateway
-    assert found.supervisor_socket.is_socket()
 
 
 def test_it_outlives_the_terminal_that_started_it(home: Home) -> None:
