@@ -130,7 +130,7 @@ def chain(name: str) -> None:
         task_id="build",
         python_callable=steps.build,
         op_args=[gate.output],
-        doc_md="Starts the challenger's server and smoke-tests it. Skipped when the gate said no.",
+        doc_md="Builds the challenger, starts its server, tries it. Skipped when the gate said no.",
     )
     promote = Step(
         task_id="promote",

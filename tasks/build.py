@@ -1,15 +1,16 @@
-"""Build: a version that passed the gate gets a running server, which must pass the smoke test."""
+"""Build: a version that passed the gate gets its image and a server, which must pass the tests."""
 
 from __future__ import annotations
 
 import logging
+import time
 
 from tasks import deploy, ledger, registry, tracking
 from tasks.errors import RunFailedError, UserError
+from tasks.pipeline.schema import Serving
 from tasks.refs import BuildRef, DecisionRef
-from tasks.serving import models, smoke
-from tasks.serving.process import ProcessTarget
-from tasks.serving.targets import Target
+from tasks.serving import models, smoke, targets
+from tasks.serving.targets import Deployment, Target
 
 log = logging.getLogger(__name__)
 
@@ -18,32 +19,51 @@ LOG_FILE = "build/server.log"
 
 
 def build(decision: DecisionRef) -> BuildRef:
-    """Start the version's server and test it; a repeated call finds the server running.
+    """Build the version, start its server and test it; a repeated call finds the server running.
 
     Raises:
-        RunFailedError: The server does not start or fails the smoke test; the version is rejected.
+        RunFailedError: It cannot be built, its server does not start or fails the smoke test; the
+            version is rejected.
     """
     if not decision.promote:
         raise UserError(
             f"{decision.name} version {decision.version} cannot be built.",
             why=f"The gate did not let it pass: {decision.reason}",
         )
-    target: Target = ProcessTarget()
     serving = deploy.serving_of(decision.name, decision.version)
+    target = targets.of(serving)
     with deploy.lock(decision.name):
         # Staging before the server starts, so that no reconciliation takes it for a stray.
         registry.judge(decision.name, decision.version, decision.verdict, may_promote=True)
-        deployment = target.start(decision.name, decision.version)
         try:
-            target.wait_ready(deployment, serving.start_timeout)
-            smoke.check(deployment, models.fetch(decision.name, decision.version))
+            deployment = _try(decision, target, serving)
         except RunFailedError as err:
             if tracking.alias_version(decision.name, tracking.CHAMPION) != decision.version:
                 _reject(decision, err, target)
-                target.stop(deployment, drain_timeout=0)
+                for server in target.list(decision.name):
+                    if server.version == decision.version:
+                        target.stop(server, drain_timeout=0)
             raise
-    log.info("%s version %d runs on %s", decision.name, decision.version, deployment.address)
-    return BuildRef(**decision.model_dump(), address=deployment.address)
+    log.info("%s version %d runs on %s", decision.name, decision.version, deployment.addresses)
+    return BuildRef(**decision.model_dump(), addresses=deployment.addresses)
+
+
+def _try(decision: DecisionRef, target: Target, serving: Serving) -> Deployment:
+    """Build, start and test; the run keeps the image's name, the memory and the start-up time."""
+    name, version = decision.name, decision.version
+    tags = target.build(name, version, serving)
+    began = time.monotonic()
+    deployment = target.start(name, version, serving)
+    target.wait_ready(deployment, serving.start_timeout)
+    took = time.monotonic() - began
+    smoke.check(deployment, models.fetch(name, version))
+    client = tracking.client()
+    for key, text in tags.items():
+        client.set_tag(decision.run_id, f"serving.{key}", text)
+    client.log_metric(decision.run_id, "serving_memory_mb", target.memory(deployment) / 1e6)
+    if deployment.state == "starting":  # not one that an interrupted call had started
+        client.log_metric(decision.run_id, "serving_start_s", took)
+    return deployment
 
 
 def _reject(decision: DecisionRef, err: RunFailedError, target: Target) -> None:

@@ -6,6 +6,7 @@ and a lost event end the same way. Each step finds what an interrupted call left
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Iterator
@@ -17,15 +18,13 @@ import psycopg2
 
 from tasks import database, ledger, plan, promote, registry, tracking
 from tasks.database import Connection
-from tasks.errors import RunFailedError, UnavailableError
+from tasks.errors import RunFailedError, UnavailableError, UserError
 from tasks.pipeline import load
 from tasks.pipeline.schema import Serving
-from tasks.serving import endpoints, models, smoke
-from tasks.serving.process import ProcessTarget
+from tasks.serving import models, smoke, targets
 from tasks.serving.targets import Deployment, Target
 from tasks.settings import settings
-from tasks.stack import gateway, ports
-from tasks.stack.home import Home
+from tasks.stack import gateway
 
 log = logging.getLogger(__name__)
 
@@ -37,29 +36,35 @@ def reconcile(name: str, actor: str) -> dict[str, Any]:
     """Make the endpoint of a model serve its champion, and end the servers that nobody needs.
 
     Returns:
-        `version` and `address` that serve now (None: no champion), whether this call `switched`
-        the endpoint, and the `stopped` versions.
+        `version` and `addresses` that serve now (None and none: no champion), whether this call
+        `switched` the endpoint, and the versions of the servers that it `stopped`.
 
     Raises:
         RunFailedError: The champion's server does not start or fails the smoke test. What served
             before goes on serving.
-        UnavailableError: PostgreSQL or the gateway does not answer.
+        UnavailableError: PostgreSQL, the gateway or the Docker Engine does not answer.
     """
     promote.settle(name)
     with lock(name) as connection:
         champion = registry.aliases(name).get(tracking.CHAMPION)
         serving = serving_of(name, champion)
-        target: Target = ProcessTarget()
+        target = targets.of(serving)
+        folder = settings().gateway_folder
+        before = gateway.current(folder, name)
+        addresses: tuple[str, ...] = ()
         if champion is None:
-            switched = gateway.current(settings().gateway_folder, name) is not None
-            gateway.remove(settings().gateway_folder, name)
-            address = None
+            gateway.remove(folder, name)
         else:
-            address, switched = _serve(target, name, champion, serving, connection)
-        _record(name, champion, actor, address, connection)
-        stopped = _stop_others(target, name, champion, serving.drain_timeout)
-    log.info("%s: %s serves on %s", name, f"version {champion}" if champion else "nothing", address)
-    return {"version": champion, "address": address, "switched": switched, "stopped": stopped}
+            addresses = _serve(target, name, champion, serving, connection)
+        _record(name, champion, actor, addresses, connection)
+        stopped = _clean(name, champion, serving, addresses)
+    log.info("%s: %s serves on %s", name, f"version {champion}" if champion else "none", addresses)
+    return {
+        "version": champion,
+        "addresses": list(addresses),
+        "switched": addresses != before,
+        "stopped": stopped,
+    }
 
 
 @contextmanager
@@ -79,7 +84,14 @@ def lock(name: str) -> Iterator[Connection]:
 
 
 def serving_of(name: str, version: int | None) -> Serving:
-    """The serving section of the pipeline as it was when the version was made."""
+    """How to serve the model: as its file says now, so that a new limit needs no new version.
+
+    Without a valid file: as the file said when the version was made.
+    """
+    try:
+        return load.load(name).serving
+    except UserError as err:
+        log.info("serving %s as its version was made: %s", name, err.what)
     entry = registry.version(name, version) if version is not None else None
     uri = entry.tags.get(tracking.PIPELINE) if entry else None
     return plan.read(uri).serving if uri else Serving()
@@ -87,24 +99,25 @@ def serving_of(name: str, version: int | None) -> Serving:
 
 def _serve(
     target: Target, name: str, version: int, serving: Serving, connection: Connection
-) -> tuple[str, bool]:
-    """Start or adopt the version's server, test it, and send the endpoint's requests to it."""
+) -> tuple[str, ...]:
+    """Start or adopt the version's servers, test them, and send the endpoint's requests there."""
     folder = settings().gateway_folder
-    deployment = target.start(name, version)
+    deployment = target.start(name, version, serving)
     before = gateway.current(folder, name)
     try:
         target.wait_ready(deployment, serving.start_timeout)
         smoke.check(deployment, models.fetch(name, version))
     except RunFailedError:
-        if deployment.address != before:
-            target.stop(deployment, drain_timeout=0)
+        new = tuple(one for one in deployment.addresses if one not in before)
+        if new:
+            target.stop(dataclasses.replace(deployment, addresses=new), drain_timeout=0)
         raise
     with connection.cursor() as cursor:
         cursor.execute("select 1")  # fails if the lock is lost: then somebody else is at it
-    gateway.switch(folder, name, deployment.address)
-    gateway.write_routes(folder, ports.load(Home.of_settings()).gateway, _routed(name))
+    gateway.switch(folder, name, deployment.addresses)
+    gateway.write_routes(folder, _routed(name))
     _wait_for_gateway(deployment)
-    return deployment.address, deployment.address != before
+    return deployment.addresses
 
 
 def _routed(name: str) -> set[str]:
@@ -114,18 +127,20 @@ def _routed(name: str) -> set[str]:
 
 
 def _wait_for_gateway(deployment: Deployment) -> None:
-    """Old servers may end only when the gateway is seen to use the new one."""
-    url = f"{endpoints.url(deployment.name)}/version"
+    """Old servers may end only when the gateway is seen to use the new ones."""
+    url = f"{settings().gateway_internal}/models/{deployment.name}"
     deadline = time.monotonic() + GATEWAY_S
     found = "no answer"
     while time.monotonic() < deadline:
         try:
-            answer = httpx.get(url, timeout=5, trust_env=False)
+            answer = httpx.get(f"{url}/ping", timeout=5, trust_env=False)
         except httpx.TransportError as err:
             found = repr(err)
         else:
             found = f"status {answer.status_code}: {answer.text}"
-            if answer.headers.get("x-model-version") == str(deployment.version):
+            # MLflow's server does not say which it is; a switch is seen by the next request.
+            version = str(deployment.version) if deployment.builder == "mlops" else None
+            if answer.is_success and answer.headers.get("x-model-version") == version:
                 return
         time.sleep(0.1)
     raise UnavailableError(
@@ -136,10 +151,14 @@ def _wait_for_gateway(deployment: Deployment) -> None:
 
 
 def _record(
-    name: str, version: int | None, actor: str, address: str | None, connection: Connection
+    name: str,
+    version: int | None,
+    actor: str,
+    addresses: tuple[str, ...],
+    connection: Connection,
 ) -> None:
     """Write the deployment to the ledger, once: also one that was interrupted before this."""
-    last = next((one for one in ledger.history(name, 1000) if one.kind == "deployed"), None)
+    last = next(iter(_deployed(name)), None)
     before = last.to_version if last else None
     if before == version:
         return
@@ -150,25 +169,51 @@ def _record(
         from_version=before,
         to_version=version,
         reason=f"version {version} is the champion" if version else "there is no champion",
-        evidence={"address": address},
+        evidence={"addresses": list(addresses)},
         key=f"deployed:{name}:{version}:after:{last.id if last else 0}",
         connection=connection,
     )
 
 
-def _stop_others(
-    target: Target, name: str, champion: int | None, drain_timeout: float
+def _deployed(name: str) -> list[ledger.Entry]:
+    """The deployments on record, newest first."""
+    return [one for one in ledger.history(name, 1000) if one.kind == "deployed"]
+
+
+def _clean(
+    name: str, champion: int | None, serving: Serving, addresses: tuple[str, ...]
 ) -> list[int]:
-    """End every server but the champion's and that of a challenger which may be promoted yet."""
+    """End the servers that nobody needs, and remove what was kept for versions of long ago.
+
+    Needed are the servers behind the endpoint, and those of a challenger that may be promoted yet.
+    """
     marks = registry.aliases(name)
-    keep = {champion}
+    now = set() if champion is None else {champion}
+    waiting = _waiting(name, marks) - now
+    keep = now | waiting | _kept(name, marks, serving.keep)
+    stopped = set()
+    for target in targets.in_use(serving):
+        for server in target.list(name):
+            if server.address not in addresses and server.version not in waiting:
+                target.stop(server, serving.drain_timeout)
+                stopped.add(server.version)
+        target.clean(name, keep)
+    return sorted(stopped)
+
+
+def _waiting(name: str, marks: dict[str, int]) -> set[int]:
+    """The challenger, if it passed the gate."""
     challenger = marks.get(tracking.CHALLENGER)
     entry = registry.version(name, challenger) if challenger is not None else None
-    if entry and registry.stage(int(entry.version), marks, registry.passed(entry)) == "Staging":
-        keep.add(challenger)
-    stopped = []
-    for deployment in target.list(name):
-        if deployment.version not in keep:
-            target.stop(deployment, drain_timeout)
-            stopped.append(deployment.version)
-    return stopped
+    if entry is None:
+        return set()
+    number = int(entry.version)
+    return {number} if registry.stage(number, marks, registry.passed(entry)) == "Staging" else set()
+
+
+def _kept(name: str, marks: dict[str, int], number: int) -> set[int]:
+    """The versions that served last and serve no more: `previous`, then the newest."""
+    found = [marks.get(tracking.PREVIOUS), *(entry.to_version for entry in _deployed(name))]
+    champion = marks.get(tracking.CHAMPION)
+    old = dict.fromkeys(one for one in found if one is not None and one != champion)
+    return set(list(old)[:number])

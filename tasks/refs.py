@@ -56,7 +56,7 @@ class DecisionRef(VersionRef):
 
 
 class BuildRef(DecisionRef):
-    """A version whose server ran and passed the smoke test."""
+    """A version whose servers ran and passed the smoke test."""
 
-    address: str
-    """host:port of the server."""
+    addresses: tuple[str, ...]
+    """host:port of each server."""

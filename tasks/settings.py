@@ -62,6 +62,13 @@ class Settings(BaseSettings):
     )
     gateway_listen: str = Field("", description="address on which the gateway listens")
     gateway_folder: Path = Field(Path(), description="folder of the gateway's routes and upstreams")
+    gateway_plain: str = Field("", description="one more address for tasks, without HTTPS or pages")
+    domain: str = Field("", description="the gateway's public name; with one it speaks HTTPS")
+    tls: Literal["acme", "internal"] = Field("acme", description="who signs its certificate")
+    mlflow_login: bool = Field(False, description="whether MLflow asks who is there")
+    published: dict[str, str] = Field(
+        {}, description="JSON: service -> its address on the host, of the compose stack"
+    )
 
     docker_host: str | None = Field(None, validation_alias="DOCKER_HOST")
     docker_network: str = Field("", description="the models' network; none: ports on 127.0.0.1")

@@ -40,6 +40,7 @@ PATTERNS = {
     "name": "be lower-case letters, digits and _, a letter first, at most 63 characters",
     "prepare": "be MODULE:FUNCTION",
     "sha256": "be 64 hexadecimal digits in lower case",
+    "memory": "be a whole number with m or g behind it, e.g. 512m or 2g",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as Folder
 from typing import Any
@@ -19,6 +20,9 @@ SCHEMES = ("sklearn", "file", "https", "http", "s3")
 GLOBS = ("file", "s3")
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 """Airflow's names of cron expressions."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 Problems = Iterator[Problem]
 Columns = Mapping[str, Column]
@@ -186,6 +190,27 @@ def _thresholds(task: Task, thresholds: Mapping[str, float]) -> Problems:
             yield Problem(("gate", "thresholds", name), must, name, fix)
 
 
+def _memory(memory: str) -> Problems:
+    least = 64
+    if memory.endswith("m") and int(memory[:-1]) < least:
+        yield Problem(("serving", "memory"), f"be at least {least}m", memory)
+
+
+def _environment(environment: Mapping[str, str]) -> Problems:
+    for name in environment:
+        if not _VARIABLE.fullmatch(name):
+            must = "be named with letters, digits and _, no digit first"
+            yield Problem(("serving", "environment", name), must, name)
+
+
+def _labels(labels: Mapping[str, str]) -> Problems:
+    for name in labels:
+        if not _LABEL.fullmatch(name):
+            # A name with a dot is a tool's: ours, the engine's, a proxy's that looks for them.
+            must = "be named with letters, digits, _ and - only, at most 63"
+            yield Problem(("serving", "labels", name), must, name)
+
+
 def _space(raw: Mapping[str, Any]) -> Problems:
     try:
         space.parse(raw, estimators.names())
@@ -277,4 +302,7 @@ _RULES: tuple[tuple[Callable[..., Problems], tuple[str, ...]], ...] = (
     (_points, ("search.space", "search.points")),
     (_metric, ("data.task", "metric.name", "metric.direction")),
     (_thresholds, ("data.task", "gate.thresholds")),
+    (_memory, ("serving.memory",)),
+    (_environment, ("serving.environment",)),
+    (_labels, ("serving.labels",)),
 )

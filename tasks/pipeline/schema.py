@@ -14,6 +14,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Task = Literal["regression", "binary", "multiclass"]
 Algorithm = Literal["tpe", "random", "grid"]
 GateMode = Literal["enforce", "dry_run", "disabled"]
+Builder = Literal["mlops", "mlflow"]
 ColumnType = Literal["double", "integer", "boolean", "category", "datetime", "string"]
 
 
@@ -160,7 +161,24 @@ class Gate(Section):
 class Serving(Section):
     """The endpoint."""
 
-    target: Literal["process"] = Field("process", description="what runs the model's server")
+    target: Literal["process", "docker"] | None = Field(
+        None, description="what a server is; null: the stack's, which MLOPS_TARGET tells"
+    )
+    builder: Builder = Field(
+        "mlops", description="whose image and server: ours, or those of mlflow models build-docker"
+    )
+    replicas: int = Field(1, ge=1, le=12, description="containers that share the requests")
+    cpus: float = Field(1.0, ge=0.1, le=1024, description="processors that each may use")
+    memory: str = Field(
+        "1g",
+        pattern=r"^[1-9][0-9]{0,9}[mg]$",
+        description="what each may use before it is ended and started again: 512m, 2g",
+    )
+    environment: dict[str, str] = Field({}, description="variables of the server; no secrets")
+    labels: dict[str, str] = Field({}, description="labels of the containers")
+    keep: int = Field(
+        2, ge=0, le=100, description="images of earlier versions that are kept to go back to"
+    )
     start_timeout: float = Field(60, gt=0, description="seconds until the server must answer")
     drain_timeout: float = Field(30, ge=0, description="seconds an old server may take to finish")
 

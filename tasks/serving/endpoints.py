@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from tasks.errors import UnavailableError
-from tasks.serving.process import ProcessTarget
-from tasks.serving.targets import Deployment, ask
+from tasks.pipeline.schema import Serving
+from tasks.serving import targets
+from tasks.serving.targets import Deployment, ask, pings
 from tasks.settings import settings
 from tasks.stack import gateway
 
@@ -28,25 +31,38 @@ def url(name: str) -> str:
 
 def endpoints() -> dict[str, Endpoint]:
     """Every model that was put behind the gateway, by name."""
-    upstreams = settings().gateway_folder / "upstreams"
-    names = sorted(path.name for path in upstreams.glob("[!.]*"))
-    servers = {one.address: one for one in _servers()} if names else {}
-    return {name: _endpoint(name, servers) for name in names}
+    folder = settings().gateway_folder
+    names = sorted(path.name for path in (folder / "upstreams").glob("[!.]*"))
+    addresses = {name: gateway.current(folder, name) for name in names}
+    found = {name: _asked(name, addresses[name]) for name in names}
+    servers = {one.address: one for one in _servers()} if None in found.values() else {}
+    return {name: one or _listed(name, addresses[name], servers) for name, one in found.items()}
 
 
-def _endpoint(name: str, servers: dict[str, Deployment]) -> Endpoint:
-    address = gateway.current(settings().gateway_folder, name) or ""
-    server = servers.get(address)
-    identity = ask(address, "/version") if address else None
-    if identity and identity.get("name") == name:
-        return Endpoint(url(name), identity["version"], "running")
-    starting = server is not None and server.state == "starting"
-    version = server.version if server else None
+def _asked(name: str, addresses: tuple[str, ...]) -> Endpoint | None:
+    """What the servers say themselves."""
+    for address in addresses:
+        identity = ask(address, "/version")
+        if identity and identity.get("name") == name:
+            return Endpoint(url(name), identity["version"], "running")
+    return None
+
+
+def _listed(name: str, addresses: tuple[str, ...], servers: Mapping[str, Deployment]) -> Endpoint:
+    """What their target says of servers that do not answer, or are MLflow's and say no version."""
+    known = [servers[address] for address in addresses if address in servers]
+    version = known[0].version if known else None
+    # On the models' network, nothing but a model has an address.
+    mlflow = any(one.builder == "mlflow" for one in known) or settings().docker_network
+    if mlflow and any(pings(address) for address in addresses):
+        return Endpoint(url(name), version, "running")
+    starting = any(server.state == "starting" for server in known)
     return Endpoint(url(name), version, "starting" if starting else "failed")
 
 
 def _servers() -> list[Deployment]:
-    try:
-        return ProcessTarget().list()
-    except UnavailableError:  # the stack does not run, so nothing answers either
-        return []
+    found: list[Deployment] = []
+    for target in targets.in_use(Serving()):
+        with suppress(UnavailableError):  # out of reach from here
+            found += target.list()
+    return found

@@ -23,6 +23,8 @@ class Card:
     """What the MLmodel file says."""
 
     run_id: str
+    python: str
+    """The version of Python that the model was made with, without its last part."""
     smoke_test: dict[str, Any] | None
     """`inputs` (a dataframe_split) and the `predictions` that they must give."""
     required: tuple[str, ...]
@@ -33,10 +35,12 @@ class Card:
 def read_card(folder: Path) -> Card:
     """Read the MLmodel file of a model's folder."""
     content = yaml.safe_load((folder / "MLmodel").read_text())
+    loader = content["flavors"]["python_function"]
     columns = json.loads((content.get("signature") or {}).get("inputs") or "[]")
     named = [column for column in columns if "name" in column]
     return Card(
         run_id=content.get("run_id") or "",
+        python=str(loader.get("python_version", "")).rpartition(".")[0],
         smoke_test=(content.get("metadata") or {}).get("smoke_test"),
         required=tuple(column["name"] for column in named if column.get("required", True)),
         numeric=tuple(column["name"] for column in named if column["type"] in NUMERIC),
@@ -50,7 +54,7 @@ def fetch(name: str, version: int) -> Path:
     registered model is deleted and made again.
 
     Raises:
-        RunFailedError: There is no such version, or its files are gone.
+        RunFailedError: There is no such version, or its files are gone or another run's.
     """
     from mlflow.artifacts import download_artifacts
 
@@ -68,6 +72,12 @@ def fetch(name: str, version: int) -> Path:
         download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=str(model))
         if not (model / "MLmodel").exists():
             raise RunFailedError(f"The files of {name} version {version} are gone from the store.")
+        found = read_card(model).run_id
+        if found != (entry.run_id or found):
+            raise RunFailedError(
+                f"The files of {name} version {version} are not its own.",
+                why=f"They say run {found!r}; the version is of run {entry.run_id!r}.",
+            )
         with suppress(FileExistsError, NotADirectoryError):  # another process was quicker
             model.rename(folder)
     return folder

@@ -9,12 +9,11 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO, StringIO
 from typing import Any
 
 import mlflow.pyfunc.scoring_server
-import pyarrow as pa
-import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 from mlflow.types import Schema
 
@@ -22,6 +21,8 @@ from tasks.serving.signature import Columns, RequestError, Signature, names
 
 MLFLOW: Any = mlflow.pyfunc.scoring_server  # partly without types
 CSV, JSON, PARQUET = MLFLOW.CONTENT_TYPES
+KINDS = (CSV, JSON, PARQUET) if find_spec("pyarrow") else (CSV, JSON)
+"""What this server reads; a model's image has pyarrow only if the model asks for it."""
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 MAX_CELLS = 20_000_000
 """Of a Parquet file, whose few bytes can stand for any number of rows."""
@@ -101,6 +102,9 @@ class Reader:
         return MLFLOW.parse_csv_input(StringIO(text), self.schema)
 
     def _parquet(self, body: bytes) -> Any:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             file = pq.ParquetFile(BytesIO(body))
             if file.metadata.num_rows * file.metadata.num_columns > MAX_CELLS:
@@ -118,9 +122,9 @@ class Reader:
 
 def _media_type(content_type: str | None) -> str:
     kind, *rest = [part.strip() for part in (content_type or "").split(";")]
-    if kind not in (CSV, JSON, PARQUET) or {part.lower() for part in rest} - {"", "charset=utf-8"}:
+    if kind not in KINDS or {part.lower() for part in rest} - {"", "charset=utf-8"}:
         raise RequestError(
-            f"The 'Content-Type' of a request must be {CSV}, {JSON} or {PARQUET}, in UTF-8.",
+            f"The 'Content-Type' of a request must be {' or '.join(KINDS)}, in UTF-8.",
             415,
             "UNSUPPORTED_MEDIA_TYPE",
         )

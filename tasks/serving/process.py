@@ -15,9 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tasks.errors import MlopsError, RunFailedError, UnavailableError
+from tasks.pipeline.schema import Serving
 from tasks.serving import models
-from tasks.serving.targets import GRACE_S, HOST, PORT_TAKEN, Deployment, State
+from tasks.serving.server import GRACE_S, HOST, PORT_TAKEN
+from tasks.serving.targets import Deployment, State
 from tasks.settings import REPOSITORY
 from tasks.stack import ports, supervisor
 from tasks.stack.home import Home
@@ -25,7 +29,6 @@ from tasks.stack.supervisor import ProgramState
 
 _PREFIX = "model-"
 _POLL_S = 0.1
-_QUIET_S = 0.5
 _YOUNG_S = 30.0
 """A server that started so recently may still be loading its model."""
 _PATIENCE = 3
@@ -34,9 +37,22 @@ _STATES: dict[str, State] = {"RUNNING": "running", "STARTING": "starting", "BACK
 
 
 class ProcessTarget:
-    """Runs each version's server as a program `model-NAME-vN` of the supervisor; see `Target`."""
+    """Runs each version's server as a program `model-NAME-vN` of the supervisor; see `Target`.
 
-    def start(self, name: str, version: int) -> Deployment:
+    Of `serving` it heeds nothing: replicas, limits and environment are for containers.
+    """
+
+    def build(self, name: str, version: int, serving: Serving) -> dict[str, str]:  # noqa: ARG002
+        """Download the model."""
+        models.fetch(name, version)
+        return {}
+
+    def start(
+        self,
+        name: str,
+        version: int,
+        serving: Serving = Serving(),  # noqa: ARG002, B008 - frozen
+    ) -> Deployment:
         """The version's server: the running one, or a new one that may not answer yet."""
         model = models.fetch(name, version)
         known = _read(_program(name, version))
@@ -72,17 +88,17 @@ class ProcessTarget:
                 raise self._failure(deployment, f"does not answer after {timeout:.0f} s")
             time.sleep(_POLL_S)
 
+    def memory(self, deployment: Deployment) -> int:
+        """Bytes that the server uses now; 0 when it has just ended."""
+        process = self._process(deployment)
+        try:
+            return psutil.Process(process.pid).memory_info().rss if process else 0
+        except psutil.NoSuchProcess:
+            return 0
+
     def stop(self, deployment: Deployment, drain_timeout: float) -> None:
         """Let requests in flight finish, `drain_timeout` seconds at most, and end the server."""
-        deadline = time.monotonic() + drain_timeout
-        last: object = ()
-        while self._process(deployment) is not None and time.monotonic() < deadline:
-            status = deployment.ask("/status")
-            # None in flight, twice, and none that came and went between: nobody sends any more.
-            if status == last and (status is None or status["inflight"] == 0):
-                break
-            last = status
-            time.sleep(min(_QUIET_S, max(0.0, deadline - time.monotonic())))
+        deployment.drain(drain_timeout, lambda: self._process(deployment) is not None)
         supervisor.remove_program(_program(deployment.name, deployment.version))
         models.forget(deployment.name, deployment.version)
 
@@ -94,6 +110,9 @@ class ProcessTarget:
             if command and name in (None, command.name):
                 found.append(command.deployment(_STATES.get(state.state, "stopped")))
         return sorted(found, key=lambda one: (one.name, one.version))
+
+    def clean(self, name: str, keep: set[int]) -> None:
+        """Nothing: `stop` removes the files of its version, and `start` what a kill left."""
 
     def logs_tail(self, name: str, version: int, lines: int = 50) -> str:
         """The end of what the version's server wrote."""
@@ -157,7 +176,7 @@ class Command:
 
     def deployment(self, state: State) -> Deployment:
         """The server that this command starts."""
-        return Deployment(self.name, self.version, f"{HOST}:{self.port}", state)
+        return Deployment(self.name, self.version, (f"{HOST}:{self.port}",), state)
 
 
 def _program(name: str, version: int) -> str:

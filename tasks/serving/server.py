@@ -1,6 +1,9 @@
-"""The scoring server: one model version behind MLflow's REST protocol, on this machine only.
+"""The scoring server: one model version behind MLflow's REST protocol.
 
-`python -m tasks.serving.server --name NAME --version N --port P [--model FOLDER]`
+`python -m tasks.serving.server --name NAME --version N --port P [--host HOST] [--model FOLDER]`
+
+It runs as a process of the embedded stack, and in the models' images: `tasks.serving.image` copies
+this module and those that it imports there, so they import nothing else of ours.
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ import sys
 import time
 from pathlib import Path
 
-from tasks.serving.targets import GRACE_S, HOST, PORT_TAKEN
-
 log = logging.getLogger("tasks.serving.server")
 
+HOST = "127.0.0.1"
+GRACE_S = 25
+"""What a server gives to the requests in flight when it is told to end."""
+PORT_TAKEN = "The server's port is taken."
+"""Last words of a server that cannot listen; the next start moves it."""
 KEEP_ALIVE_S = 300
 """Longer than any gateway keeps an idle connection, so that it is never the server which closes
 one just as a request comes in over it."""
@@ -27,19 +33,19 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--version", required=True, type=int)
     parser.add_argument("--port", required=True, type=int)
+    parser.add_argument("--host", default=HOST, help="the address to listen on")
     parser.add_argument("--model", type=Path, help="the model's folder; by default from MLflow")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     began = time.monotonic()
-    listener = _listen(options.port)
+    listener = _listen(options.host, options.port)
     # Only now, since these imports take seconds: meanwhile clients wait instead of being refused.
     import uvicorn
 
-    from tasks.serving import app, models
+    from tasks.serving import app
     from tasks.serving.scorer import Scorer
 
-    folder = options.model or models.fetch(options.name, options.version)
-    scorer = Scorer.load(folder)
+    scorer = Scorer.load(options.model or _fetch(options.name, options.version))
     config = uvicorn.Config(
         app.create(scorer, options.name, options.version),
         access_log=False,
@@ -52,20 +58,26 @@ def main() -> None:
     )
     log.info(
         "%s version %d is ready on %s:%d after %.1f s",
-        *(options.name, options.version, HOST, options.port, time.monotonic() - began),
+        *(options.name, options.version, options.host, options.port, time.monotonic() - began),
     )
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listen(port: int) -> socket.socket:
+def _fetch(name: str, version: int) -> Path:
+    from tasks.serving import models  # not in an image, where the model's folder is given
+
+    return models.fetch(name, version)
+
+
+def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket()
     # As servers do: a port in TIME_WAIT after a restart is not taken.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((HOST, port))
+        listener.bind((host, port))
         listener.listen(1024)
     except OSError as err:
-        sys.exit(f"Cannot listen on {HOST}:{port}: {err.strerror}.\n{PORT_TAKEN}")
+        sys.exit(f"Cannot listen on {host}:{port}: {err.strerror}.\n{PORT_TAKEN}")
     return listener
 
 

@@ -18,25 +18,38 @@ TIMEOUT_S = 30.0
 
 
 def check(deployment: Deployment, model: Path) -> None:
-    """Test a running server against the model's files.
+    """Test running servers against the model's files.
 
     Raises:
         RunFailedError: With everything that is wrong.
     """
     card = read_card(model)
-    with httpx.Client(
-        base_url=f"http://{deployment.address}", timeout=TIMEOUT_S, trust_env=False
-    ) as client:
-        try:
-            problems = [*_identity(client, deployment, card), *_predictions(client, card)]
-            problems += _refusals(client, card)
-        except httpx.HTTPError as err:
-            problems = [f"It does not answer: {err!r}."]
+    problems = [
+        problem for address in deployment.addresses for problem in _check(deployment, address, card)
+    ]
     if problems:
         raise RunFailedError(
             f"{deployment.name} version {deployment.version} failed the smoke test.",
-            why="\n".join(problems),
+            why="\n".join(dict.fromkeys(problems)),
         )
+
+
+def _check(deployment: Deployment, address: str, card: Card) -> list[str]:
+    with httpx.Client(base_url=f"http://{address}", timeout=TIMEOUT_S, trust_env=False) as client:
+        try:
+            return [
+                *_alive(client),
+                *(_identity(client, deployment, card) if deployment.builder == "mlops" else ()),
+                *_predictions(client, card),
+                *_refusals(client, card),
+            ]
+        except httpx.HTTPError as err:
+            return [f"It does not answer: {err!r}."]
+
+
+def _alive(client: httpx.Client) -> list[str]:
+    answer = client.get("/ping")
+    return [] if answer.is_success else [f"/ping must get 200. Got {answer.status_code} instead."]
 
 
 def _identity(client: httpx.Client, deployment: Deployment, card: Card) -> list[str]:

@@ -1,51 +1,97 @@
-"""The gateway: a stable URL a model, and the file by which its server is switched.
+"""The gateway: a stable URL a model, and the files by which its servers are switched.
 
 Caddy reads the address of a model's server from a file at each request. Switching by the rename of
 that file dropped no request of 9,059; the same by Caddy's admin API dropped 11 of 3,028, because
 every change there reloads the server.
+
+`upstreams/NAME` is a link to a folder with an address in each of its files `0` to `11`, so that the
+addresses of several servers change as one, and their number without a change of Caddy's
+configuration.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
-_TRY_S = 5
+from tasks.settings import settings
+from tasks.stack import caddy, ports
+from tasks.stack.home import Home
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_MISSING = "RESOURCE_DOES_NOT_EXIST"
+_DIGEST = 12
+_PAGE = Path(__file__).with_name("page")
 
 
-def write_routes(folder: Path, port: int, names: Iterable[str]) -> bool:
-    """Write the configuration for these models, which Caddy then reads by itself.
+def write_routes(folder: Path, names: Iterable[str]) -> bool:
+    """Write the page and the configuration for these models, which Caddy then reads by itself.
 
-    Tells whether it changed.
+    Tells whether the configuration changed.
     """
-    (folder / "upstreams").mkdir(mode=0o700, parents=True, exist_ok=True)
-    files = {name: _upstream(folder, name) for name in sorted(set(names))}
-    text = json.dumps(_configuration(files, port), indent=1)
+    known = sorted(set(names))
+    (folder / "upstreams").mkdir(parents=True, exist_ok=True)
+    (folder / "page").mkdir(exist_ok=True)
+    for file in _PAGE.iterdir():
+        _replace(folder / "page" / file.name, file.read_text(encoding="utf-8"))
+    _replace(folder / "page" / "models.json", json.dumps(known))
+    upstreams = {name: _upstream(folder, name) for name in known}
+    text = json.dumps(caddy.configuration(_site(folder), upstreams), indent=1)
     return _replace(folder / "caddy.json", text)
 
 
-def switch(folder: Path, name: str, address: str) -> None:
-    """Send the requests for model `name` to `address` (HOST:PORT) from now on."""
-    _replace(_upstream(folder, name), address)
+def switch(folder: Path, name: str, addresses: Sequence[str]) -> None:
+    """Send the requests for model `name` to `addresses` (HOST:PORT each), in turn, from now on."""
+    if not 1 <= len(addresses) <= caddy.SLOTS:
+        raise ValueError(
+            f"The 'addresses' of a model must be 1 to {caddy.SLOTS}. Got {len(addresses)} instead."
+        )
+    link = _upstream(folder, name)
+    slots = _slots(link, addresses)
+    beside = _beside(link)
+    beside.symlink_to(slots.name)
+    beside.replace(link)
+    for old in _all_slots(link):
+        if old != slots:
+            shutil.rmtree(old)
 
 
-def current(folder: Path, name: str) -> str | None:
-    """Address that serves model `name`, `None` when there is none."""
+def current(folder: Path, name: str) -> tuple[str, ...]:
+    """Addresses that serve model `name`; empty when there are none."""
+    link = _upstream(folder, name)
     try:
-        return _upstream(folder, name).read_text().strip() or None
-    except FileNotFoundError:
-        return None
+        found = [(link / str(slot)).read_text() for slot in range(caddy.SLOTS)]
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    return tuple(dict.fromkeys(found))
 
 
 def remove(folder: Path, name: str) -> None:
     """Serve model `name` no more."""
-    _upstream(folder, name).unlink(missing_ok=True)
+    link = _upstream(folder, name)
+    link.unlink(missing_ok=True)
+    for slots in _all_slots(link):
+        shutil.rmtree(slots)
+
+
+def _site(folder: Path) -> caddy.Site:
+    ours = settings()
+    listen = ours.gateway_listen or f"127.0.0.1:{ports.load(Home.of_settings()).gateway}"
+    return caddy.Site(
+        listen=listen,
+        plain=ours.gateway_plain,
+        domain=ours.domain,
+        tls=ours.tls,
+        page=folder / "page",
+        airflow=urlsplit(ours.airflow_url).netloc,
+        mlflow=urlsplit(ours.tracking_uri).netloc,
+        mlflow_open=ours.mlflow_login or not ours.domain,
+    )
 
 
 def _upstream(folder: Path, name: str) -> Path:
@@ -57,66 +103,50 @@ def _upstream(folder: Path, name: str) -> Path:
     return folder / "upstreams" / name
 
 
-def _replace(path: Path, text: str) -> bool:
-    if path.exists() and path.read_text() == text:
-        return False
+def _slots(link: Path, addresses: Sequence[str]) -> Path:
+    """The folder that holds these addresses, written whole or not at all."""
+    digest = hashlib.sha256("\n".join(addresses).encode()).hexdigest()[:_DIGEST]
+    folder = link.with_name(f".{link.name}-{digest}")
+    if folder.exists():
+        return folder
+    beside = _beside(link)
+    beside.mkdir()
+    for slot in range(caddy.SLOTS):
+        (beside / str(slot)).write_text(addresses[slot % len(addresses)])
+    return beside.rename(folder)
+
+
+def _all_slots(link: Path) -> Iterator[Path]:
+    mine = re.compile(rf"\.{re.escape(link.name)}-[0-9a-f]{{{_DIGEST}}}")
+    return (path for path in link.parent.iterdir() if mine.fullmatch(path.name))
+
+
+def _beside(path: Path) -> Path:
+    """A name for this process alone; what a killed one of the same id left there is removed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
+    if beside.is_dir() and not beside.is_symlink():
+        shutil.rmtree(beside)
+    beside.unlink(missing_ok=True)
+    return beside
+
+
+def _replace(path: Path, text: str) -> bool:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    beside = _beside(path)
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)
     return True
 
 
-def _configuration(upstreams: dict[str, Path], port: int) -> dict[str, Any]:
-    routes = [_answer({"path": ["/health"]}, 200, {"status": "ok"})]
-    routes += [_model(name, file) for name, file in upstreams.items()]
-    missing = {"error_code": _MISSING, "message": "There is no model of this name here."}
-    routes.append(_answer(None, 404, missing))
-    down = {
-        "error_code": "TEMPORARILY_UNAVAILABLE",
-        "message": "No server of this model answers at the moment.",
-    }
-    server = {
-        "listen": [f"127.0.0.1:{port}"],
-        "automatic_https": {"disable": True},
-        "routes": routes,
-        "errors": {
-            "routes": [
-                _answer({"expression": "{http.error.status_code} in [502, 503, 504]"}, 503, down)
-            ]
-        },
-    }
-    return {
-        "admin": {"disabled": True, "config": {"persist": False}},
-        "apps": {"http": {"grace_period": "5s", "servers": {"gateway": server}}},
-    }
+def main() -> None:
+    """Write the routes of the pipelines and of whatever served: the compose stack's first step."""
+    from tasks.pipeline import load
+
+    folder = settings().gateway_folder
+    served = {path.name for path in (folder / "upstreams").glob("[!.]*")}
+    write_routes(folder, {*load.names(), *served})
 
 
-def _model(name: str, upstream: Path) -> dict[str, Any]:
-    proxy = {
-        "handler": "reverse_proxy",
-        "upstreams": [{"dial": f"{{file.{upstream}}}"}],
-        # Only what could not be delivered is tried again, never a POST that reached a server.
-        "load_balancing": {"try_duration": f"{_TRY_S}s", "try_interval": "100ms"},
-        "transport": {
-            "protocol": "http",
-            "dial_timeout": "2s",
-            "response_header_timeout": "120s",
-            # Below the 5 s after which uvicorn closes: no request meets a connection being closed.
-            "keep_alive": {"idle_timeout": "4s"},
-        },
-    }
-    return {
-        "match": [{"path": [f"/models/{name}/*"]}],
-        "handle": [{"handler": "rewrite", "strip_path_prefix": f"/models/{name}"}, proxy],
-        "terminal": True,
-    }
-
-
-def _answer(match: dict[str, Any] | None, status: int, body: dict[str, str]) -> dict[str, Any]:
-    handler = {
-        "handler": "static_response",
-        "status_code": str(status),
-        "headers": {"Content-Type": ["application/json"]},
-        "body": json.dumps(body),
-    }
-    return {"match": [match] if match else [], "handle": [handler], "terminal": True}
+if __name__ == "__main__":
+    main()

@@ -11,9 +11,11 @@ import psutil
 TIMEOUT_S = 3.0
 
 
-def get(port: int, path: str, *, timeout: float = TIMEOUT_S) -> tuple[int, bytes] | None:
-    """Status and body of a GET on this machine, `None` when nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+def get(
+    port: int, path: str, *, host: str = "127.0.0.1", timeout: float = TIMEOUT_S
+) -> tuple[int, bytes] | None:
+    """Status and body of a GET, by default on this machine; `None` when nobody answers."""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

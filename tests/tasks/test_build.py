@@ -48,10 +48,10 @@ def stage(name: str, version: int) -> str:
 def test_a_good_version_gets_a_server() -> None:
     ref = decision("build_good", examples.register("build_good", Ridge()))
     built = build.build(ref)
-    assert built.model_dump(exclude={"address"}) == ref.model_dump()
+    assert built.model_dump(exclude={"addresses"}) == ref.model_dump()
     assert stage(ref.name, ref.version) == "Staging"
     server = ProcessTarget().list(ref.name)[0]
-    assert server.address == built.address
+    assert server.addresses == built.addresses
     assert server.answers()
     assert build.build(ref) == built
 

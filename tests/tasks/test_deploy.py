@@ -18,7 +18,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 from tasks import deploy, ledger, registry, tracking
 from tasks.errors import RunFailedError, UnavailableError
 from tasks.ledger import Entry
-from tasks.serving import endpoints
+from tasks.serving import endpoints, process
 from tasks.serving.process import ProcessTarget
 from tasks.settings import Settings, settings
 from tasks.stack import stack, supervisor
@@ -189,7 +189,7 @@ def test_only_a_challenger_that_passed_keeps_its_server() -> None:
 def test_without_a_champion_there_is_no_endpoint() -> None:
     tracking.client().delete_registered_model_alias(NAME, tracking.CHAMPION)
     done = deploy.reconcile(NAME, "somebody")
-    assert done == {"version": None, "address": None, "switched": True, "stopped": [1]}
+    assert done == {"version": None, "addresses": [], "switched": True, "stopped": [1]}
     assert httpx.post(url(), json=BODY, timeout=30).status_code == 503
     assert NAME not in endpoints.endpoints()
     assert deployed()[-1].to_version is None
@@ -198,7 +198,7 @@ def test_without_a_champion_there_is_no_endpoint() -> None:
 
 def test_a_model_that_was_never_registered(gateway: Settings) -> None:
     done = deploy.reconcile("nobody", "somebody")
-    assert done == {"version": None, "address": None, "switched": False, "stopped": []}
+    assert done == {"version": None, "addresses": [], "switched": False, "stopped": []}
     assert ledger.history("nobody") == []
 
 
@@ -254,7 +254,7 @@ def die_after(step: str, home: str) -> None:
     os.environ["MLOPS_HOME"] = home
     settings.cache_clear()
     *path, attribute = step.split(".")
-    owner: Any = deploy
+    owner: Any = process if step.startswith("ProcessTarget") else deploy
     for part in path:
         owner = getattr(owner, part)
     real = getattr(owner, attribute)

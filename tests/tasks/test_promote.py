@@ -62,7 +62,7 @@ def build(name: str, version: int, champion: int | None, **fields: Any) -> Build
         "promote": True,
         "champion": champion,
         "reason": "it is better",
-        "address": "127.0.0.1:1",
+        "addresses": ("127.0.0.1:1",),
     }
     return BuildRef(**known | fields)
 

@@ -50,7 +50,7 @@ def endpoint(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     (tmp_path / "gateway" / "upstreams").mkdir(parents=True)
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines" / "wine.yaml").touch()
-    gateway.switch(tmp_path / "gateway", "ridge", address)
+    gateway.switch(tmp_path / "gateway", "ridge", [address])
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
     monkeypatch.setenv("MLOPS_PIPELINES", str(tmp_path / "pipelines"))
     monkeypatch.setenv("MLOPS_GATEWAY_URL", f"http://{address}")
@@ -135,3 +135,10 @@ def test_a_gateway_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None
     error = failed("ridge", "-", stdin=b"{}")
     assert isinstance(error, UnavailableError)
     assert error.exit_code == 3
+
+
+def test_a_broken_parquet_file(tmp_path: Path) -> None:
+    (tmp_path / "rows.parquet").write_bytes(FILES["rows.parquet"][:-10])
+    error = failed("ridge", str(tmp_path / "rows.parquet"))
+    assert isinstance(error, UserError)
+    assert "not valid Parquet" in str(error)

@@ -54,7 +54,7 @@ def name(servers: Settings) -> str:
             promote=True,
             champion=champion,
             reason=f"reason {version}",
-            address="a",
+            addresses=("a",),
         )
         promote(build, "dag/run")
     return name

@@ -21,7 +21,7 @@ from tasks import tracking
 from tests.waiting import until
 
 TREE = "sklearn.tree._tree.Tree"
-REQUIREMENTS = ["scikit-learn"]
+REQUIREMENTS = ["scikit-learn", "skops"]
 ROWS, TARGET = load_diabetes(scaled=False, as_frame=True, return_X_y=True)
 ROWS = ROWS.astype(float)
 ROW = ROWS.iloc[0].to_dict()

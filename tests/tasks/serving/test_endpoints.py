@@ -33,7 +33,7 @@ def test_none_were_ever_deployed() -> None:
 
 def test_the_stack_does_not_run(folder: Path) -> None:
     (folder / "upstreams").mkdir(parents=True)
-    gateway.switch(folder, "wine", "127.0.0.1:1")
+    gateway.switch(folder, "wine", ["127.0.0.1:1"])
     assert endpoints() == {
         "wine": Endpoint("http://127.0.0.1:8000/models/wine", None, "failed"),
     }

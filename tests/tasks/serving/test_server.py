@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tasks.serving import server
-from tasks.serving.targets import PORT_TAKEN
+from tasks.serving.server import PORT_TAKEN
 from tasks.settings import REPOSITORY
 from tasks.stack import ports
 from tasks.stack.gateway import write_routes
@@ -104,7 +104,7 @@ def test_a_request_in_flight_is_finished_after_sigterm(
 
 def test_the_gateway_gives_an_idle_connection_up_before_the_server_does(tmp_path: Path) -> None:
     """Looked up, not waited for: otherwise a POST could meet a connection that is being closed."""
-    write_routes(tmp_path, 1, ["some"])
+    write_routes(tmp_path, ["some"])
     found = re.search(r'"idle_timeout": "(\d+)s"', (tmp_path / "caddy.json").read_text())
     assert found is not None
     assert int(found[1]) < server.KEEP_ALIVE_S

@@ -34,7 +34,7 @@ def address(ridge: Path) -> Iterator[str]:
 
 
 def deployment(address: str, version: int = 3) -> Deployment:
-    return Deployment("ridge", version, address, "running")
+    return Deployment("ridge", version, (address,), "running")
 
 
 def changed(model: Path, folder: Path, **metadata: Any) -> Path:

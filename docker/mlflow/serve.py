@@ -1,0 +1,61 @@
+"""Becomes `mlflow server`, with MLflow's own login when MLOPS_MLFLOW_LOGIN is on.
+
+A program and not a line of the compose file, because what MLflow takes from the environment only
+(the key that signs its forms) must not stand in the container's description.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SECRETS = Path("/run/secrets/mlflow")
+LOGIN = ["--app-name", "basic-auth"]
+CONFIGURATION = """\
+[mlflow]
+default_permission = READ
+database_uri = {database}
+admin_username = admin
+admin_password = {password}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+grant_default_workspace_access = false
+auth_cache_ttl_seconds = 60
+"""
+
+
+def main() -> None:
+    """Prepare the login if there is to be one, and start the server."""
+    command = [
+        *("mlflow", "server", "--host", "0.0.0.0", "--port", "5000"),  # noqa: S104
+        *("--workers", os.environ["MLFLOW_WORKERS"], "--serve-artifacts"),
+    ]
+    if os.environ["MLOPS_MLFLOW_LOGIN"] == "on":
+        prepare_login()
+        command += LOGIN
+    os.execvp(command[0], command)  # noqa: S606
+
+
+def prepare_login() -> None:
+    """Configure MLflow's login and make its users, or give them their present passwords."""
+    database = os.environ["MLFLOW_BACKEND_STORE_URI"]
+    password = (SECRETS / "admin_password").read_text()
+    configuration = Path("/tmp/basic_auth.ini")  # noqa: S108 - the container's own
+    configuration.touch(mode=0o600)
+    configuration.write_text(CONFIGURATION.format(database=database, password=password))
+    os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(configuration)
+    os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = (SECRETS / "flask_key").read_text()
+
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore()
+    store.init_db(database)
+    tasks = (SECRETS / "tasks_password").read_text()
+    for user, secret, admin in (("admin", password, True), ("tasks", tasks, False)):
+        if store.has_user(user):
+            store.update_user(user, password=secret)
+        else:
+            store.create_user(user, secret, is_admin=admin)
+
+
+if __name__ == "__main__":
+    main()

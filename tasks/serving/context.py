@@ -1,0 +1,59 @@
+"""What is sent to the engine to build an image: a tar archive that equal content makes equal."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import IO
+
+
+class Context:
+    """A build context in a temporary file, with the digest of all that is in it.
+
+    Times, owners and the order of a folder's files are the machine's affair: left out.
+    """
+
+    def __init__(self, dockerfile: str, texts: Mapping[str, str] | None = None) -> None:
+        self.file: io.BufferedRandom = TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._tar = tarfile.TarFile(fileobj=self.file, mode="w", format=tarfile.PAX_FORMAT)
+        for name, text in {"Dockerfile": dockerfile, **(texts or {})}.items():
+            self._add(name, io.BytesIO(text.encode()), len(text.encode()))
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.file.close()
+
+    def add(self, name: str, path: Path) -> None:
+        """Add a file, or all files of a folder, under this name."""
+        if path.is_file():
+            with path.open("rb") as stream:
+                self._add(name, stream, path.stat().st_size)
+            return
+        for file in sorted(path.rglob("*")):
+            if file.is_file():
+                self.add(f"{name}/{file.relative_to(path).as_posix()}", file)
+
+    def close(self) -> str:
+        """Finish the archive and go to its start; returns its digest."""
+        self._tar.close()
+        self.file.seek(0)
+        digest = hashlib.file_digest(self.file, "sha256").hexdigest()
+        self.file.seek(0)
+        return digest
+
+    def _add(self, name: str, stream: IO[bytes], size: int) -> None:
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode = size, 0o644
+        self._tar.addfile(entry, stream)

@@ -1,0 +1,284 @@
+"""The image of a model version: base, requirement layer, scoring server, the model's files.
+
+MLflow's own image copies the model before it installs the requirements, so that each promotion
+installs all of them again. Here a version with known requirements costs the copy of its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import docker.errors
+from mlflow.entities.model_registry import ModelVersion
+
+from tasks import database, registry, tracking
+from tasks.errors import RunFailedError, UnavailableError
+from tasks.pipeline.schema import Builder
+from tasks.serving import engine, models, requirements
+from tasks.serving.context import Context
+from tasks.serving.engine import client
+from tasks.settings import REPOSITORY, settings
+
+log = logging.getLogger(__name__)
+
+DOCKERFILES = REPOSITORY / "docker" / "model"
+SERVER = ("server", "app", "scorer", "payload", "signature")
+"""The modules of `tasks.serving` that run in an image."""
+LOG_LINES = 60
+_OCI = "org.opencontainers.image."
+_HOPELESS = ("No solution found", "Failed to build")
+"""uv's words where the fault is in the requirements. Anything else may pass: a network, a disk."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A version's image in the engine."""
+
+    tag: str
+    id: str
+    labels: dict[str, str]
+    size: int
+    """Bytes, the layers that it shares included."""
+
+
+def tag(name: str, version: int) -> str:
+    """The name of a version's image."""
+    return f"{settings().image_prefix}/{name}:{version}"
+
+
+def find(name: str, version: int, builder: Builder) -> Image | None:
+    """The version's image if the engine has it, as it was built: a newer server is no reason.
+
+    Raises:
+        RunFailedError: There is no such version.
+    """
+    image = _get(tag(name, version))
+    wanted = {
+        engine.SOURCE: str(_entry(name, version).source),
+        engine.BUILDER: builder,
+        engine.PROJECT: settings().compose_project,
+    }
+    return image if image and wanted.items() <= image.labels.items() else None
+
+
+def build(name: str, version: int, builder: Builder) -> Image:
+    """The image of just these inputs; built unless it is there.
+
+    Raises:
+        RunFailedError: The requirements cannot be installed, or the model's files are not there.
+        UnavailableError: A package index or the engine does not answer.
+    """
+    entry = _entry(name, version)
+    folder = models.fetch(name, version)
+    labels = _labels(entry, builder)
+    with database.locked("images"):  # `clean` would take a layer for one that nobody needs
+        make = _ours if builder == "mlops" else _mlflow
+        image = make(entry, folder, labels)
+    log.info("image %s, %.0f MB", image.tag, image.size / 1e6)
+    return image
+
+
+def clean(name: str, keep: set[int]) -> None:
+    """Remove the model's images but those of some versions, unused layers, and killed builds."""
+    with database.locked("images"):
+        containers = client().api.containers(all=True, filters=engine.ours())
+        in_use = {one["ImageID"] for one in containers}
+        for one in client().api.images(filters=engine.ours()):
+            labels = one["Labels"]
+            old = labels.get(engine.MODEL) == name and int(labels[engine.VERSION]) not in keep
+            if old or (not _names(one) and one["Id"] not in in_use):
+                _remove(one)
+        _remove_unused_layers()
+
+
+def _remove_unused_layers() -> None:
+    found = [(one, one["Labels"]) for one in client().api.images(filters=engine.ours())]
+    needed = {
+        labels.get(engine.REQUIREMENTS) for _, labels in found if labels.get(engine.KIND) == "model"
+    }
+    for one, labels in found:
+        if labels.get(engine.KIND) == "requirements" and labels[engine.REQUIREMENTS] not in needed:
+            _remove(one)
+
+
+def _remove(summary: dict[str, Any]) -> None:
+    """Remove an image under all its names, unless a container of somebody's needs it."""
+    for name in _names(summary) or [summary["Id"]]:
+        try:
+            client().images.remove(name)
+        except docker.errors.APIError as err:
+            if err.status_code not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
+                raise
+            log.info("the image %s is kept: %s", name, err.explanation)
+
+
+def _names(summary: dict[str, Any]) -> list[str]:
+    return [name for name in summary["RepoTags"] or [] if name != "<none>:<none>"]
+
+
+def _ours(entry: ModelVersion, folder: Path, labels: dict[str, str]) -> Image:
+    layer = _requirement_layer(folder)
+    command = json.dumps(["--name", entry.name, "--version", str(entry.version)])
+    with Context(f"{_dockerfile('version')}CMD {command}\n") as context:
+        for module in ("__init__", "serving/__init__", *(f"serving/{one}" for one in SERVER)):
+            context.add(f"app/tasks/{module}.py", REPOSITORY / "tasks" / f"{module}.py")
+        context.add("model", folder)
+        # No network: all that this build needs is in the context.
+        return _build(
+            tag(entry.name, int(entry.version)),
+            context,
+            labels,
+            buildargs={"BASE": layer.tag},
+            network_mode="none",
+        )
+
+
+def _requirement_layer(folder: Path) -> Image:
+    """The layer with the packages that the model needs, shared by all with the same."""
+    needed = requirements.of_model(folder)
+    arguments = {
+        "BASE": settings().base_image,
+        "PROJECT": settings().compose_project,
+        "PYTHON": models.read_card(folder).python,
+    }
+    texts = {"requirements.txt": needed.wanted, "pins.txt": needed.pins}
+    dockerfile = _dockerfile("requirements")
+    digest = _digest([_base().id, arguments, texts, dockerfile])[:16]
+    name = f"{settings().image_prefix}/base:{digest}"
+    found = _get(name)
+    if found:
+        return found
+    labels = {
+        engine.PROJECT: settings().compose_project,
+        engine.KIND: "requirements",
+        engine.REQUIREMENTS: digest,
+        f"{_OCI}base.name": settings().base_image,
+    }
+    with Context(dockerfile, texts) as context:
+        return _build(name, context, labels, buildargs=arguments)
+
+
+def _mlflow(entry: ModelVersion, folder: Path, labels: dict[str, str]) -> Image:
+    """The image that MLflow's generator writes the Dockerfile of."""
+    from mlflow.models.flavor_backend_registry import get_flavor_backend
+
+    _base()
+    with TemporaryDirectory() as made:
+        backend = get_flavor_backend(str(folder), docker_build=True, env_manager="local")
+        backend.generate_dockerfile(str(folder), made, base_image=settings().base_image)
+        written = Path(made, "Dockerfile").read_text() + _dockerfile("mlflow")
+        first = f"\\1\nLABEL {engine.PROJECT}={settings().compose_project}"
+        with Context(re.sub("^(FROM .*)", first, written, count=1, flags=re.MULTILINE)) as context:
+            for path in sorted(Path(made).iterdir()):
+                if path.name != "Dockerfile":
+                    context.add(path.name, path)
+            return _build(tag(entry.name, int(entry.version)), context, labels)
+
+
+def _build(name: str, context: Context, labels: dict[str, str], **options: Any) -> Image:
+    """Build an image, or find the one of the same inputs."""
+    inputs = _digest([context.close(), labels, sorted(options.items())])
+    known = _get(name)
+    if known and known.labels.get(engine.INPUTS) == inputs:
+        return known
+    try:
+        client().images.build(
+            fileobj=context.file,
+            custom_context=True,
+            tag=name,
+            labels={**labels, engine.INPUTS: inputs},
+            rm=True,
+            forcerm=True,
+            timeout=engine.BUILD_TIMEOUT_S,
+            **options,
+        )
+    except docker.errors.BuildError as err:
+        raise _failure(name, err) from err
+    built = _get(name)
+    if built is None:
+        raise UnavailableError(f"The image {name} went away as soon as it was built.")
+    return built
+
+
+def _failure(name: str, err: docker.errors.BuildError) -> RunFailedError | UnavailableError:
+    said = "".join(str(one.get("stream") or one.get("error") or "") for one in err.build_log)
+    why = "\n".join(said.strip().splitlines()[-LOG_LINES:])
+    if any(words in said for words in _HOPELESS):
+        return RunFailedError(f"The image {name} cannot be built.", why=why)
+    return UnavailableError(f"The image {name} could not be built.", why=why or str(err.msg))
+
+
+def _labels(entry: ModelVersion, builder: Builder) -> dict[str, str]:
+    tags = entry.tags
+    run = tracking.client().get_run(entry.run_id).data.tags if entry.run_id else {}
+    found = {
+        f"{_OCI}title": entry.name,
+        f"{_OCI}version": str(entry.version),
+        f"{_OCI}description": entry.description,
+        f"{_OCI}authors": tags.get("author"),
+        f"{_OCI}revision": tags.get("git_commit"),
+        f"{_OCI}base.name": settings().base_image,
+        engine.PROJECT: settings().compose_project,
+        engine.KIND: "model",
+        engine.BUILDER: builder,
+        engine.MODEL: entry.name,
+        engine.VERSION: str(entry.version),
+        engine.SOURCE: str(entry.source),
+        "mlops.run": entry.run_id,
+        "mlops.snapshot": tags.get(tracking.SNAPSHOT),
+        "mlops.dag_run": run.get(tracking.DAG_RUN),
+    }
+    return {key: str(value) for key, value in found.items() if value}
+
+
+def _entry(name: str, version: int) -> ModelVersion:
+    entry = registry.version(name, version)
+    if entry is None:
+        raise RunFailedError(f"There is no version {version} of {name}.")
+    return entry
+
+
+def _base() -> Image:
+    """The base image, pulled when the engine lacks it."""
+    name = settings().base_image
+    found = _get(name)
+    if found is None:
+        # To build on it is the one way to have it pulled that needs no right to pull images.
+        borrowed = f"{settings().image_prefix}/base:pulled"
+        with Context(f"FROM {name}\n") as context:
+            context.close()
+            try:
+                client().images.build(fileobj=context.file, custom_context=True, tag=borrowed)
+            except docker.errors.BuildError as err:
+                raise UnavailableError(
+                    f"The base image {name} cannot be pulled.", why=str(err.msg)
+                ) from err
+        found = _get(borrowed)
+        client().images.remove(borrowed)
+    if found is None:
+        raise UnavailableError(f"The base image {name} is not there.")
+    return found
+
+
+def _get(name: str) -> Image | None:
+    try:
+        found = client().images.get(name)
+    except docker.errors.ImageNotFound:
+        return None
+    return Image(name, found.id, found.labels or {}, found.attrs["Size"])
+
+
+def _dockerfile(name: str) -> str:
+    return (DOCKERFILES / f"{name}.Dockerfile").read_text()
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

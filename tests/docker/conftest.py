@@ -1,0 +1,47 @@
+"""An engine under names of the tests' own, which are gone when they end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tasks.serving import engine
+from tasks.settings import Settings, settings
+from tests.conftest import forget
+
+
+@pytest.fixture(scope="session")
+def docker_target(servers: Settings) -> Iterator[Settings]:
+    """PostgreSQL, the S3 server and MLflow; models run in containers."""
+    name = f"mlops-test-{uuid4().hex[:8]}"
+    ours = {
+        "MLOPS_TARGET": "docker",
+        "MLOPS_COMPOSE_PROJECT": name,
+        "MLOPS_IMAGE_PREFIX": name,
+    }
+    before = {key: os.environ.get(key) for key in ours}
+    os.environ.update(ours)
+    forget()
+    engine.client.cache_clear()
+    try:
+        yield settings()
+    finally:
+        remove_all()
+        for key, value in before.items():
+            os.environ.pop(key) if value is None else os.environ.update({key: value})
+        forget()
+        engine.client.cache_clear()
+
+
+def remove_all() -> None:
+    """Remove every container and image of the tests."""
+    client: Any = engine.client()
+    for one in client.containers.list(all=True, filters=engine.ours(), ignore_removed=True):
+        one.remove(force=True, v=True)
+    for kind in ("model", "requirements"):
+        for one in client.images.list(filters=engine.ours(kind=kind)):
+            client.images.remove(one.id, force=True)

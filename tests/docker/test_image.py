@@ -1,0 +1,237 @@
+"""Images from a real engine, of models from a real MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from sklearn.linear_model import LinearRegression, Ridge
+
+from tasks import tracking
+from tasks.errors import RunFailedError, UnavailableError
+from tasks.serving import engine, image, models
+from tasks.serving.image import Image
+from tasks.settings import Settings, settings
+from tests.tasks.serving import examples
+
+pytestmark = pytest.mark.docker
+NAME = "image_test"
+
+
+@pytest.fixture(scope="module")
+def built(docker_target: Settings) -> Image:
+    """Version 1."""
+    version, _ = examples.register(NAME, Ridge())
+    return image.build(NAME, version, "mlops")
+
+
+def inside(name: str, code: str) -> Any:
+    """What Python code prints in a container of an image, as JSON."""
+    out = engine.client().containers.run(
+        name, ["-c", code], entrypoint=["python"], network_mode="none", remove=True
+    )
+    return json.loads(out)
+
+
+def layers(name: str) -> list[str]:
+    return list(engine.client().images.get(name).attrs["RootFS"]["Layers"])
+
+
+def test_the_same_inputs_are_the_same_image_and_nothing_is_built(built: Image) -> None:
+    with patch.object(type(engine.client().images), "build", side_effect=AssertionError("built")):
+        assert image.build(NAME, 1, "mlops") == built
+        assert image.find(NAME, 1, "mlops") == built
+
+
+def test_a_new_version_shares_the_requirement_layer(built: Image) -> None:
+    version, _ = examples.register(NAME, LinearRegression())
+    other = image.build(NAME, version, "mlops")
+    assert other.id != built.id
+    layer = f"{settings().image_prefix}/base:{built.labels[engine.REQUIREMENTS]}"
+    assert other.labels[engine.REQUIREMENTS] == built.labels[engine.REQUIREMENTS]
+    shared = layers(layer)
+    assert layers(built.tag)[: len(shared)] == layers(other.tag)[: len(shared)] == shared
+
+
+def test_other_code_of_the_server_is_another_image(
+    built: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in image.DOCKERFILES.glob("*.Dockerfile"):
+        text = file.read_text()
+        (tmp_path / file.name).write_text(
+            f"{text}ENV CHANGED=1\n" if file.name == "version.Dockerfile" else text
+        )
+    monkeypatch.setattr(image, "DOCKERFILES", tmp_path)
+    other = image.build(NAME, 1, "mlops")
+    assert other.id != built.id
+    monkeypatch.undo()
+    # What serves is not built again because the server's code has changed since.
+    assert image.find(NAME, 1, "mlops") == other
+    assert image.build(NAME, 1, "mlops").labels == built.labels
+
+
+def test_labels_say_what_it_was_made_from(docker_target: Settings) -> None:
+    client = tracking.client()
+    version, run_id = examples.register("labelled", Ridge())
+    client.set_tag(run_id, tracking.DAG_RUN, "train__labelled/manual")
+    for key, value in (("git_commit", "abc"), (tracking.SNAPSHOT, "s3://data/m"), ("author", "me")):
+        client.set_model_version_tag("labelled", str(version), key, value)
+    labels = image.build("labelled", version, "mlops").labels
+    expected = {
+        "org.opencontainers.image.title": "labelled",
+        "org.opencontainers.image.version": str(version),
+        "org.opencontainers.image.revision": "abc",
+        "org.opencontainers.image.authors": "me",
+        "org.opencontainers.image.base.name": settings().base_image,
+        "mlops.project": settings().compose_project,
+        "mlops.model": "labelled",
+        "mlops.version": str(version),
+        "mlops.run": run_id,
+        "mlops.snapshot": "s3://data/m",
+        "mlops.dag_run": "train__labelled/manual",
+        "mlops.builder": "mlops",
+    }
+    assert expected.items() <= labels.items()
+    assert re.fullmatch("[0-9a-f]{64}", labels["mlops.inputs"])
+
+
+INSIDE = """
+import importlib.util, json, os, pathlib, shutil
+def found(*patterns):
+    return [str(p) for pattern in patterns for p in pathlib.Path('/').glob(pattern)]
+print(json.dumps({
+    'uid': os.getuid(),
+    'packages': [n for n in ('airflow', 'hyperopt', 'tensorflow', 'docker', 'boto3', 'psycopg2',
+                             'pip', 'uv') if importlib.util.find_spec(n)],
+    'tools': [n for n in ('gcc', 'cc', 'make', 'uv', 'git') if shutil.which(n)],
+    'caches': found('root/.cache/*', 'tmp/*', 'var/lib/apt/lists/*_*', 'opt/*/.cache'),
+    'ours': sorted(str(p.relative_to('/app')) for p in pathlib.Path('/app').rglob('*.py')),
+    'stale': [str(p) for p in pathlib.Path('/app').rglob('*.py')
+              if not importlib.util.cache_from_source(str(p)) or
+              not pathlib.Path(importlib.util.cache_from_source(str(p))).exists()],
+    'writable': [p for p in ('/app', '/model', '/opt/venv') if os.access(p, os.W_OK)],
+}))
+"""
+
+
+def test_what_is_inside(built: Image) -> None:
+    assert inside(built.tag, INSIDE) == {
+        "uid": 10001,
+        "packages": [],
+        "tools": [],
+        "caches": [],
+        "ours": [
+            "tasks/__init__.py",
+            *(f"tasks/serving/{name}.py" for name in sorted(("__init__", *image.SERVER))),
+        ],
+        "stale": [],
+        "writable": [],
+    }
+
+
+def test_no_secret_is_in_it(built: Image) -> None:
+    found = engine.client().images.get(built.tag)
+    said = json.dumps([found.history(), found.attrs])
+    key = settings().aws_secret_access_key
+    assert key is not None
+    secrets = [key.get_secret_value(), settings().database, str(settings().aws_access_key_id)]
+    assert all(secrets)
+    assert not [secret for secret in secrets if secret in said]
+
+
+def test_a_version_made_again_under_the_same_number_is_not_mistaken(
+    docker_target: Settings,
+) -> None:
+    name = "made_again"
+    examples.register(name, Ridge())
+    first = image.build(name, 1, "mlops")
+    tracking.client().delete_registered_model(name)
+    examples.register(name, Ridge())
+    assert image.find(name, 1, "mlops") is None
+    assert image.build(name, 1, "mlops").id != first.id
+
+
+def with_requirements(folder: Path, *lines: str) -> Any:
+    """Downloads as they are, but for the requirements in them."""
+    real = models.fetch
+
+    def fetch(name: str, version: int) -> Path:
+        (real(name, version) / "requirements.txt").write_text("\n".join(lines))
+        return real(name, version)
+
+    return patch.object(models, "fetch", fetch)
+
+
+def test_requirements_that_cannot_be_met(docker_target: Settings, tmp_path: Path) -> None:
+    version, _ = examples.register("impossible", Ridge())
+    with (
+        with_requirements(tmp_path, "scikit-learn==0.0.1"),
+        pytest.raises(RunFailedError, match="cannot be built") as raised,
+    ):
+        image.build("impossible", version, "mlops")
+    assert "scikit-learn==0.0.1" in raised.value.why
+    assert image.find("impossible", version, "mlops") is None
+
+
+def test_a_package_index_out_of_reach_is_no_fault_of_the_version(
+    docker_target: Settings, tmp_path: Path
+) -> None:
+    version, _ = examples.register("offline", Ridge())
+    real = image._build
+
+    def offline(*args: Any, **options: Any) -> Image:
+        return real(*args, **options | {"network_mode": "none"})
+
+    with (
+        with_requirements(tmp_path, "scikit-learn", "joblib"),
+        patch.object(image, "_build", offline),
+        pytest.raises(UnavailableError, match="could not be built"),
+    ):
+        image.build("offline", version, "mlops")
+
+
+def test_a_model_of_another_python(docker_target: Settings, tmp_path: Path) -> None:
+    version, _ = examples.register("other_python", Ridge())
+    card = models.read_card(models.fetch("other_python", version))
+    with (
+        patch.object(models, "read_card", lambda _: dataclasses.replace(card, python="3.99")),
+        pytest.raises(UnavailableError) as raised,
+    ):
+        image.build("other_python", version, "mlops")
+    assert "Python 3.99: set MLOPS_BASE_IMAGE" in raised.value.why
+
+
+def test_no_such_version(docker_target: Settings) -> None:
+    for call in (image.build, image.find):
+        with pytest.raises(RunFailedError, match="no version 99"):
+            call(NAME, 99, "mlops")
+
+
+def leftovers() -> list[Any]:
+    """Images without a name that are known as ours."""
+    filters = {**engine.ours(), "dangling": True}
+    return list(engine.client().images.list(filters=filters))
+
+
+def test_clean_keeps_what_is_asked_for_and_leaves_nothing_else(
+    docker_target: Settings, tmp_path: Path
+) -> None:
+    name = "cleaned"
+    for estimator in (Ridge(), Ridge(alpha=2), LinearRegression()):
+        version, _ = examples.register(name, estimator)
+        image.build(name, version, "mlops")
+    image.clean(name, {1, 3})
+    assert [v for v in (1, 2, 3) if image.find(name, v, "mlops")] == [1, 3]
+    assert image.find(NAME, 1, "mlops")  # another model's
+    # A layer that no model needs, as when a build is killed before the model's files are added.
+    with with_requirements(tmp_path, "skops"):
+        unused = image._requirement_layer(models.fetch(name, 1))
+    image.clean(name, {3})
+    assert image._get(unused.tag) is None
+    assert [v for v in (1, 2, 3) if image.find(name, v, "mlops")] == [3]
+    assert leftovers() == []
