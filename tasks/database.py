@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg2
+import psycopg2.errors
 import psycopg2.extensions
 
 from tasks.errors import UnavailableError
@@ -53,12 +54,24 @@ def lock_key(name: str) -> int:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[Connection]:
-    """Hold the advisory lock `name` on the yielded connection, which fails once it is lost."""
+def locked(name: str, wait_s: float = 900) -> Iterator[Connection]:
+    """Hold the advisory lock `name` on the yielded connection, which fails once it is lost.
+
+    Raises:
+        UnavailableError: Somebody else held the lock for `wait_s` seconds.
+    """
     connection = connect(application=f"lock {name}"[:63])
     try:
         with connection.cursor() as cursor:
-            cursor.execute("select pg_advisory_lock(%s, 0)", (lock_key(name),))
+            cursor.execute("set lock_timeout = %s", (f"{wait_s * 1000:.0f}ms",))
+            try:
+                cursor.execute("select pg_advisory_lock(%s, 0)", (lock_key(name),))
+            except psycopg2.errors.LockNotAvailable as err:
+                raise UnavailableError(
+                    f"Another process has been busy with {name} for {wait_s:.0f} s.",
+                    fix="Try again; if that process hangs, end it: its lock goes with it.",
+                ) from err
+            cursor.execute("reset lock_timeout")
         yield connection
     finally:
         connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.data import pandas_dataset
+from mlflow.entities import Metric, RunTag
 from mlflow.models import infer_signature
 from sklearn.pipeline import Pipeline as Model
 
@@ -127,14 +129,16 @@ def _log_scores(best: BestRef, candidate: Candidate) -> None:
             task, candidate.model, candidate.features(rows), candidate.target(rows)
         )
         figures |= {f"{prefix}_{name}": value for name, value in scores.items()}
-    for name, value in figures.items():
-        client.log_metric(best.run_id, name, value)
+    now = int(time.time() * 1000)
+    client.log_batch(
+        best.run_id,
+        metrics=[Metric(name, value, now, 0) for name, value in figures.items()],
+        tags=[RunTag(name, text) for name, text in _tags(best, candidate).items()],
+    )
     predicted = candidate.model.predict(candidate.features(candidate.test))
     target = candidate.pipeline.data.target
     for file, chart in plots(task, candidate.target(candidate.test), predicted, target).items():
         client.log_figure(best.run_id, chart, file)
-    for tag, text in _tags(best, candidate).items():
-        client.set_tag(best.run_id, tag, text)
     _log_inputs(best, candidate)
 
 

@@ -13,9 +13,9 @@ import multiprocessing, os, signal, sys
 from strict_executor import StrictLocalExecutor
 
 executor = StrictLocalExecutor(parallelism=1)
-worker = multiprocessing.get_context("fork").Process(target=signal.pause)
+worker = multiprocessing.get_context("fork").Process(target=signal.pause, daemon=True)
 worker.start()
-executor.workers[worker.pid] = worker
+executor.workers = {worker.pid: worker}
 if "dead" in sys.argv:
     os.kill(worker.pid, signal.SIGKILL)
     worker.join()

@@ -4,172 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
-from typing import Any
-from uuid import uuid4
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LogisticRegression
 
-from tasks import ledger, plan, registry, store, tracking
+from tasks import ledger, registry, tracking
 from tasks.errors import ConflictError
 from tasks.gate import gate
-from tasks.pipeline.schema import Column, Data, Gate, Metric, Pipeline, Search, Source, Split
+from tasks.pipeline.schema import Metric
 from tasks.prepare import units as hashing
-from tasks.prepare.snapshot import (
-    UNIT,
-    Dropped,
-    Manifest,
-    Units,
-    now,
-    write_manifest,
-    write_part,
-)
-from tasks.refs import DecisionRef, VersionRef
-from tasks.settings import Settings
-
-RULES = Gate(resamples=500)
-
-
-@dataclass
-class World:
-    """One pipeline whose versions a test makes as it needs them."""
-
-    name: str
-    task: Any = "regression"
-    metric: Metric = field(default_factory=lambda: Metric(name="rmse", direction="minimize"))
-    columns: tuple[str, ...] = ("x1", "x2")
-    groups: tuple[str, ...] = ()
-    rules: Gate = RULES
-
-    @property
-    def pipeline(self) -> Pipeline:
-        names = (*self.columns, *self.groups, "y")
-        return Pipeline(
-            name=self.name,
-            description="d",
-            owner="o",
-            data=Data(
-                sources=(Source(uri="file:///none.csv"),),
-                target="y",
-                task=self.task,
-                columns={name: Column() for name in names},
-            ),
-            split=Split(groups=self.groups),
-            search=Search(space={}),
-            metric=self.metric,
-            gate=self.rules,
-        )
-
-    def snapshot(self, **parts: pd.DataFrame) -> Manifest:
-        """A snapshot of these parts."""
-        pipeline, folder = self.pipeline, store.data_uri(f"snapshots/{self.name}/{uuid4().hex}")
-        columns = self.groups or tuple(sorted(self.columns))
-        manifest = Manifest(
-            name=self.name,
-            address=uuid4().hex,
-            uri=f"{folder}/manifest.json",
-            created_at=now(),
-            target="y",
-            task=self.task,
-            columns=pipeline.data.columns,
-            features=pipeline.feature_names,
-            units=Units(kind="groups" if self.groups else "row", columns=columns),
-            split=pipeline.split,
-            parts={part: f"{folder}/{part}.parquet" for part in parts},
-            files={
-                part: write_part(
-                    f"{folder}/{part}.parquet",
-                    rows.assign(**{UNIT: hashing.hashes(rows, columns)}),
-                    pipeline.data,
-                )
-                for part, rows in parts.items()
-            },
-            statistics={},
-            sources=(),
-            function=None,
-            dropped=Dropped(rows=0, report=None),
-        )
-        write_manifest(manifest)
-        return manifest
-
-    def version(self, model: Any, manifest: Manifest) -> VersionRef:
-        """A version of a fitted model, challenger from now on."""
-        client, plan_uri = tracking.client(), plan.write(self.pipeline)
-        run = client.create_run(
-            tracking.experiment(self.name), tags={tracking.DAG_RUN: f"train/{uuid4().hex}"}
-        )
-        mlflow.start_run(run.info.run_id)
-        logged = mlflow.sklearn.log_model(
-            model,
-            name="model",
-            serialization_format="skops",
-            skops_trusted_types=[],
-            pip_requirements=["scikit-learn"],
-        )
-        mlflow.end_run("RUNNING")
-        if not client.search_registered_models(f"name = '{self.name}'"):
-            client.create_registered_model(self.name)
-        made = client.create_model_version(
-            self.name,
-            logged.model_uri,
-            run.info.run_id,
-            tags={tracking.SNAPSHOT: manifest.uri},
-            model_id=logged.model_id,
-        )
-        client.set_registered_model_alias(self.name, tracking.CHALLENGER, made.version)
-        return VersionRef(
-            name=self.name,
-            run_id=run.info.run_id,
-            pipeline=plan_uri,
-            snapshot=manifest.uri,
-            version=int(made.version),
-        )
-
-    def champion(self, model: Any, manifest: Manifest) -> VersionRef:
-        """A version that serves."""
-        version = self.version(model, manifest)
-        alias(self.name, version.version)
-        return version
-
-    def decision(self, ref: DecisionRef) -> dict[str, Any]:
-        """What the ledger holds of a decision."""
-        entry = ledger.find(f"decision:{ref.run_id}")
-        assert entry is not None
-        return entry.evidence
-
-
-def alias(name: str, version: int) -> None:
-    tracking.client().set_registered_model_alias(name, tracking.CHAMPION, str(version))
-
-
-@pytest.fixture
-def world(servers: Settings) -> World:
-    return World(f"gate_{uuid4().hex[:8]}")
-
-
-def rows(count: int, seed: int = 0) -> pd.DataFrame:
-    """y = 2 x1 + noise; x2 says nothing."""
-    rng = np.random.default_rng(seed)
-    x1, x2 = rng.normal(size=(2, count))
-    return pd.DataFrame({"x1": x1, "x2": x2, "y": 2 * x1 + rng.normal(size=count)})
-
-
-def good(columns: tuple[str, ...] = ("x1", "x2")) -> LinearRegression:
-    table = rows(500, seed=9)
-    return LinearRegression().fit(
-        table.assign(**dict.fromkeys(columns[2:], 0.0))[list(columns)], table["y"]
-    )
-
-
-def bad(shrunk: float = 0.5) -> LinearRegression:
-    model = good()
-    model.coef_ = model.coef_ * shrunk
-    return model
+from tasks.prepare.snapshot import Manifest
+from tests.tasks.gate.world import RULES, World, alias, bad, good, rows
 
 
 def test_a_clearly_better_challenger_is_promoted_with_its_evidence(
@@ -237,109 +86,6 @@ def test_the_improvement_must_be_as_large_as_asked(world: World) -> None:
     ref = gate(world.version(good(), manifest))
     assert ref.verdict == "reject"
     assert "by more than 5" in ref.reason
-
-
-def test_rows_that_the_champion_was_trained_on_are_left_out(world: World) -> None:
-    test = rows(100, 2)
-    world.champion(bad(), world.snapshot(train=test[:30], validation=test[30:60], test=rows(20, 4)))
-    ref = gate(world.version(good(), world.snapshot(train=rows(50, 1), test=test)))
-    found = world.decision(ref)
-    assert found["rows"] == 40
-    assert found["removed"]["the champion was trained on their unit"] == 60
-    assert ref.verdict == "promote"
-
-
-def test_too_few_fair_rows_are_never_a_win(world: World) -> None:
-    test = rows(100, 2)
-    world.champion(bad(), world.snapshot(train=test[:71], test=rows(20, 4)))
-    ref = gate(world.version(good(), world.snapshot(train=rows(50, 1), test=test)))
-    assert (ref.verdict, ref.promote) == ("inconclusive", False)
-    assert "29 test rows are left" in ref.reason
-
-
-def test_rows_that_the_challenger_was_trained_on_are_left_out(world: World) -> None:
-    test = rows(100, 2)
-    ref = gate(world.version(good(), world.snapshot(train=test[:80], test=test)))
-    assert ref.verdict == "inconclusive"
-    assert world.decision(ref)["removed"] == {"the challenger was trained on their unit": 80}
-
-
-def test_many_rows_of_few_units_are_never_a_win(world: World) -> None:
-    world.groups = ("patient",)
-    test = rows(100, 2).assign(patient=np.arange(100) % 9)
-    train = rows(100, 1).assign(patient=50.0)
-    ref = gate(world.version(good(), world.snapshot(train=train, test=test)))
-    assert ref.verdict == "inconclusive"
-    assert "of 9 units" in ref.reason
-
-
-def test_copies_of_a_unit_prove_nothing(world: World) -> None:
-    world.groups = ("patient",)
-    train = rows(50, 1).assign(patient=-1.0)
-    once = rows(60, 2).assign(patient=np.arange(60))
-    errors = []
-    for test in (once, pd.concat([once] * 10)):
-        ref = gate(world.version(good(), world.snapshot(train=train, test=test)))
-        errors.append(world.decision(ref)["improvement"]["standard_error"])
-    assert errors[1] == pytest.approx(errors[0], rel=1e-6)
-
-
-def test_units_of_the_champion_are_found_under_the_challengers_definition(world: World) -> None:
-    """The champion's rows were units by themselves; now a patient is one."""
-    world.columns = ("x1", "x2", "patient")
-    seen = rows(40, 3).assign(patient=np.arange(40) % 20)
-    model = good(world.columns)
-    model.coef_ = model.coef_ * 0.5
-    world.champion(model, world.snapshot(train=seen, test=seen))
-    world.columns, world.groups = ("x1", "x2"), ("patient",)
-    test = rows(120, 2).assign(patient=np.arange(120) % 60)
-    train = rows(50, 1).assign(patient=100.0)
-    ref = gate(world.version(good(), world.snapshot(train=train, test=test)))
-    found = world.decision(ref)
-    assert found["removed"]["the champion was trained on their unit"] == 40
-    assert (found["rows"], found["units"], ref.verdict) == (80, 40, "promote")
-
-
-def test_units_that_the_champions_snapshot_cannot_tell_are_no_win(world: World) -> None:
-    world.champion(bad(), world.snapshot(train=rows(50, 3), test=rows(50, 4)))
-    world.groups = ("patient",)
-    train, test = (rows(60, seed).assign(patient=np.arange(60) + 1000 * seed) for seed in (1, 2))
-    ref = gate(world.version(good(), world.snapshot(train=train, test=test)))
-    assert ref.verdict == "inconclusive"
-    assert "patient" in ref.reason
-
-
-def test_a_champion_that_needs_other_columns_is_no_win(world: World) -> None:
-    world.columns = ("x1", "x2", "age")
-    world.champion(
-        good(world.columns),
-        world.snapshot(train=rows(50, 3).assign(age=1.0), test=rows(50, 4).assign(age=1.0)),
-    )
-    world.columns = ("x1", "x2")
-    ref = gate(world.version(good(), world.snapshot(train=rows(50, 1), test=rows(50, 2))))
-    assert ref.verdict == "inconclusive"
-    assert "needs columns that the test part lacks: age" in ref.reason
-
-
-def test_a_champion_of_unknown_training_rows_is_no_win(world: World) -> None:
-    manifest = world.snapshot(train=rows(50, 1), test=rows(50, 2))
-    champion = world.champion(bad(), manifest)
-    tracking.client().delete_model_version_tag(world.name, str(champion.version), tracking.SNAPSHOT)
-    ref = gate(world.version(good(), manifest))
-    assert (ref.verdict, ref.promote) == ("inconclusive", False)
-    assert "nobody knows which rows" in ref.reason
-
-
-def test_a_champion_of_another_target_is_no_win(world: World) -> None:
-    manifest = world.snapshot(train=rows(50, 1), test=rows(50, 2))
-    other = manifest.model_copy(
-        update={"target": "z", "uri": manifest.uri.replace("manifest", "other")}
-    )
-    write_manifest(other)
-    world.champion(bad(), other)
-    ref = gate(world.version(good(), manifest))
-    assert ref.verdict == "inconclusive"
-    assert "predicts z" in ref.reason
 
 
 def test_a_broken_threshold_rejects_what_beats_the_champion(world: World) -> None:

@@ -1,0 +1,117 @@
+"""Which rows may judge: none that either model was trained on, and enough units of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks import tracking
+from tasks.gate import gate
+from tasks.prepare.snapshot import (
+    write_manifest,
+)
+from tests.tasks.gate.world import World, bad, good, rows
+
+
+def test_rows_that_the_champion_was_trained_on_are_left_out(world: World) -> None:
+    test = rows(100, 2)
+    world.champion(bad(), world.snapshot(train=test[:30], validation=test[30:60], test=rows(20, 4)))
+    ref = gate(world.version(good(), world.snapshot(train=rows(50, 1), test=test)))
+    found = world.decision(ref)
+    assert found["rows"] == 40
+    assert found["removed"]["the champion was trained on their unit"] == 60
+    assert ref.verdict == "promote"
+
+
+def test_too_few_fair_rows_are_never_a_win(world: World) -> None:
+    test = rows(100, 2)
+    world.champion(bad(), world.snapshot(train=test[:71], test=rows(20, 4)))
+    ref = gate(world.version(good(), world.snapshot(train=rows(50, 1), test=test)))
+    assert (ref.verdict, ref.promote) == ("inconclusive", False)
+    assert "29 test rows are left" in ref.reason
+
+
+def test_rows_that_the_challenger_was_trained_on_are_left_out(world: World) -> None:
+    test = rows(100, 2)
+    ref = gate(world.version(good(), world.snapshot(train=test[:80], test=test)))
+    assert ref.verdict == "inconclusive"
+    assert world.decision(ref)["removed"] == {"the challenger was trained on their unit": 80}
+
+
+def test_many_rows_of_few_units_are_never_a_win(world: World) -> None:
+    world.groups = ("patient",)
+    test = rows(100, 2).assign(patient=np.arange(100) % 9)
+    train = rows(100, 1).assign(patient=50.0)
+    ref = gate(world.version(good(), world.snapshot(train=train, test=test)))
+    assert ref.verdict == "inconclusive"
+    assert "of 9 units" in ref.reason
+
+
+def test_copies_of_a_unit_prove_nothing(world: World) -> None:
+    world.groups = ("patient",)
+    train = rows(50, 1).assign(patient=-1.0)
+    once = rows(60, 2).assign(patient=np.arange(60))
+    errors = []
+    for test in (once, pd.concat([once] * 10)):
+        ref = gate(world.version(good(), world.snapshot(train=train, test=test)))
+        errors.append(world.decision(ref)["improvement"]["standard_error"])
+    assert errors[1] == pytest.approx(errors[0], rel=1e-6)
+
+
+def test_units_of_the_champion_are_found_under_the_challengers_definition(world: World) -> None:
+    """The champion's rows were units by themselves; now a patient is one."""
+    world.columns = ("x1", "x2", "patient")
+    seen = rows(40, 3).assign(patient=np.arange(40) % 20)
+    model = good(world.columns)
+    model.coef_ = model.coef_ * 0.5
+    world.champion(model, world.snapshot(train=seen, test=seen))
+    world.columns, world.groups = ("x1", "x2"), ("patient",)
+    test = rows(120, 2).assign(patient=np.arange(120) % 60)
+    train = rows(50, 1).assign(patient=100.0)
+    ref = gate(world.version(good(), world.snapshot(train=train, test=test)))
+    found = world.decision(ref)
+    assert found["removed"]["the champion was trained on their unit"] == 40
+    assert (found["rows"], found["units"], ref.verdict) == (80, 40, "promote")
+
+
+def test_units_that_the_champions_snapshot_cannot_tell_are_no_win(world: World) -> None:
+    world.champion(bad(), world.snapshot(train=rows(50, 3), test=rows(50, 4)))
+    world.groups = ("patient",)
+    train, test = (rows(60, seed).assign(patient=np.arange(60) + 1000 * seed) for seed in (1, 2))
+    ref = gate(world.version(good(), world.snapshot(train=train, test=test)))
+    assert ref.verdict == "inconclusive"
+    assert "patient" in ref.reason
+
+
+def test_a_champion_that_needs_other_columns_is_no_win(world: World) -> None:
+    world.columns = ("x1", "x2", "age")
+    world.champion(
+        good(world.columns),
+        world.snapshot(train=rows(50, 3).assign(age=1.0), test=rows(50, 4).assign(age=1.0)),
+    )
+    world.columns = ("x1", "x2")
+    ref = gate(world.version(good(), world.snapshot(train=rows(50, 1), test=rows(50, 2))))
+    assert ref.verdict == "inconclusive"
+    assert "needs columns that the test part lacks: age" in ref.reason
+
+
+def test_a_champion_of_unknown_training_rows_is_no_win(world: World) -> None:
+    manifest = world.snapshot(train=rows(50, 1), test=rows(50, 2))
+    champion = world.champion(bad(), manifest)
+    tracking.client().delete_model_version_tag(world.name, str(champion.version), tracking.SNAPSHOT)
+    ref = gate(world.version(good(), manifest))
+    assert (ref.verdict, ref.promote) == ("inconclusive", False)
+    assert "nobody knows which rows" in ref.reason
+
+
+def test_a_champion_of_another_target_is_no_win(world: World) -> None:
+    manifest = world.snapshot(train=rows(50, 1), test=rows(50, 2))
+    other = manifest.model_copy(
+        update={"target": "z", "uri": manifest.uri.replace("manifest", "other")}
+    )
+    write_manifest(other)
+    world.champion(bad(), other)
+    ref = gate(world.version(good(), manifest))
+    assert ref.verdict == "inconclusive"
+    assert "predicts z" in ref.reason

@@ -1,0 +1,160 @@
+"""A pipeline with versions made to order: real MLflow, store and PostgreSQL, small models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import mlflow
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LinearRegression
+
+from tasks import ledger, plan, store, tracking
+from tasks.pipeline.schema import Column, Data, Gate, Metric, Pipeline, Search, Source, Split
+from tasks.prepare import units as hashing
+from tasks.prepare.snapshot import (
+    UNIT,
+    Dropped,
+    Manifest,
+    Units,
+    now,
+    write_manifest,
+    write_part,
+)
+from tasks.refs import DecisionRef, VersionRef
+
+RULES = Gate(resamples=500)
+
+
+@dataclass
+class World:
+    """One pipeline whose versions a test makes as it needs them."""
+
+    name: str
+    task: Any = "regression"
+    metric: Metric = field(default_factory=lambda: Metric(name="rmse", direction="minimize"))
+    columns: tuple[str, ...] = ("x1", "x2")
+    groups: tuple[str, ...] = ()
+    rules: Gate = RULES
+
+    @property
+    def pipeline(self) -> Pipeline:
+        names = (*self.columns, *self.groups, "y")
+        return Pipeline(
+            name=self.name,
+            description="d",
+            owner="o",
+            data=Data(
+                sources=(Source(uri="file:///none.csv"),),
+                target="y",
+                task=self.task,
+                columns={name: Column() for name in names},
+            ),
+            split=Split(groups=self.groups),
+            search=Search(space={}),
+            metric=self.metric,
+            gate=self.rules,
+        )
+
+    def snapshot(self, **parts: pd.DataFrame) -> Manifest:
+        """A snapshot of these parts."""
+        pipeline, folder = self.pipeline, store.data_uri(f"snapshots/{self.name}/{uuid4().hex}")
+        columns = self.groups or tuple(sorted(self.columns))
+        manifest = Manifest(
+            name=self.name,
+            address=uuid4().hex,
+            uri=f"{folder}/manifest.json",
+            created_at=now(),
+            target="y",
+            task=self.task,
+            columns=pipeline.data.columns,
+            features=pipeline.feature_names,
+            units=Units(kind="groups" if self.groups else "row", columns=columns),
+            split=pipeline.split,
+            parts={part: f"{folder}/{part}.parquet" for part in parts},
+            files={
+                part: write_part(
+                    f"{folder}/{part}.parquet",
+                    rows.assign(**{UNIT: hashing.hashes(rows, columns)}),
+                    pipeline.data,
+                )
+                for part, rows in parts.items()
+            },
+            statistics={},
+            sources=(),
+            function=None,
+            dropped=Dropped(rows=0, report=None),
+        )
+        write_manifest(manifest)
+        return manifest
+
+    def version(self, model: Any, manifest: Manifest) -> VersionRef:
+        """A version of a fitted model, challenger from now on."""
+        client, plan_uri = tracking.client(), plan.write(self.pipeline)
+        run = client.create_run(
+            tracking.experiment(self.name), tags={tracking.DAG_RUN: f"train/{uuid4().hex}"}
+        )
+        mlflow.start_run(run.info.run_id)
+        logged = mlflow.sklearn.log_model(
+            model,
+            name="model",
+            serialization_format="skops",
+            skops_trusted_types=[],
+            pip_requirements=["scikit-learn"],
+        )
+        mlflow.end_run("RUNNING")
+        if not client.search_registered_models(f"name = '{self.name}'"):
+            client.create_registered_model(self.name)
+        made = client.create_model_version(
+            self.name,
+            logged.model_uri,
+            run.info.run_id,
+            tags={tracking.SNAPSHOT: manifest.uri},
+            model_id=logged.model_id,
+        )
+        client.set_registered_model_alias(self.name, tracking.CHALLENGER, made.version)
+        return VersionRef(
+            name=self.name,
+            run_id=run.info.run_id,
+            pipeline=plan_uri,
+            snapshot=manifest.uri,
+            version=int(made.version),
+        )
+
+    def champion(self, model: Any, manifest: Manifest) -> VersionRef:
+        """A version that serves."""
+        version = self.version(model, manifest)
+        alias(self.name, version.version)
+        return version
+
+    def decision(self, ref: DecisionRef) -> dict[str, Any]:
+        """What the ledger holds of a decision."""
+        entry = ledger.find(f"decision:{ref.run_id}")
+        assert entry is not None
+        return entry.evidence
+
+
+def alias(name: str, version: int) -> None:
+    tracking.client().set_registered_model_alias(name, tracking.CHAMPION, str(version))
+
+
+def rows(count: int, seed: int = 0) -> pd.DataFrame:
+    """y = 2 x1 + noise; x2 says nothing."""
+    rng = np.random.default_rng(seed)
+    x1, x2 = rng.normal(size=(2, count))
+    return pd.DataFrame({"x1": x1, "x2": x2, "y": 2 * x1 + rng.normal(size=count)})
+
+
+def good(columns: tuple[str, ...] = ("x1", "x2")) -> LinearRegression:
+    table = rows(500, seed=9)
+    return LinearRegression().fit(
+        table.assign(**dict.fromkeys(columns[2:], 0.0))[list(columns)], table["y"]
+    )
+
+
+def bad(shrunk: float = 0.5) -> LinearRegression:
+    model = good()
+    model.coef_ = model.coef_ * shrunk
+    return model

@@ -1,0 +1,256 @@
+"""Promotions and rollbacks at once, and killed before any write."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import pytest
+
+from tasks import database, ledger, promote, registry, tracking
+from tasks.errors import ConflictError, MlopsError, UnavailableError
+from tasks.settings import Settings, settings
+from tests.tasks.promotions import build, challenge, kinds, made, production
+
+# Children start from a clean process that has the imports, never as forks of pytest.
+processes = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+processes.set_forkserver_preload(["tasks.promote"])
+
+STEPS = (
+    "set_registered_model_alias",
+    "delete_registered_model_alias",
+    "set_model_version_tag",
+)
+OK, CONFLICT, KILLED = 0, 5, 77
+
+
+# Processes: a child that dies, and children at once
+
+
+@pytest.fixture
+def name(servers: Settings) -> str:
+    return made()
+
+
+def child(work: str, arguments: tuple[Any, ...], home: str, dies_at: int | None) -> None:
+    """Runs a function of `tasks.promote`; dies right before its `dies_at`th write."""
+    os.environ["MLOPS_HOME"] = home
+    settings.cache_clear()
+    count = 0
+
+    def counted(write: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*positional: Any, **named: Any) -> Any:
+            nonlocal count
+            if count == dies_at:
+                os._exit(KILLED)
+            count += 1
+            return write(*positional, **named)
+
+        return call
+
+    client = tracking.client()
+    for step in STEPS:
+        setattr(client, step, counted(getattr(client, step)))
+    ledger.append = counted(ledger.append)
+    try:
+        getattr(promote, work)(*arguments)
+    except MlopsError as err:
+        sys.exit(err.exit_code)
+
+
+def start(work: str, *arguments: Any, dies_at: int | None = None) -> BaseProcess:
+    process = processes.Process(
+        target=child, args=(work, arguments, os.environ["MLOPS_HOME"], dies_at), daemon=True
+    )
+    process.start()
+    return process
+
+
+def finish(process: BaseProcess) -> int | None:
+    process.join(60)
+    return process.exitcode
+
+
+def wait_for_lock(name: str, waiting: int) -> None:
+    """Until so many sessions wait for the lock of the pipeline."""
+    connection, deadline = database.connect(), time.monotonic() + 30
+    key = database.lock_key(f"promote/{name}") % 2**32
+    with connection.cursor() as cursor:
+        while time.monotonic() < deadline:
+            cursor.execute(
+                "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+                " and classid::bigint = %s",
+                (key,),
+            )
+            if cursor.fetchone() == (waiting,):
+                return
+            time.sleep(0.02)
+    pytest.fail(f"{waiting} processes did not come to wait for the lock")
+
+
+def queued(name: str, *calls: tuple[Any, ...]) -> list[int | None]:
+    """Exit codes of calls that wait for the lock at once, in this order."""
+    with database.locked(f"promote/{name}"):
+        children = []
+        for number, call in enumerate(calls, 1):
+            children.append(start(*call))
+            wait_for_lock(name, number)
+    return [finish(process) for process in children]
+
+
+def test_two_promotes_at_once_have_one_winner(name: str) -> None:
+    calls = [("promote", build(name, version, 1), "a") for version in (2, 3)]
+    assert queued(name, *calls) == [OK, CONFLICT]
+    assert registry.aliases(name) == {"champion": 2, "previous": 1}
+    assert kinds(name) == ["intent 1>2", "moved 1>2", "refused 1>3"]
+    assert production(name) == [2]
+
+
+def test_the_same_promote_twice_at_once_moves_once(name: str) -> None:
+    call = ("promote", build(name, 2, 1), "a")
+    assert queued(name, call, call) == [OK, OK]
+    assert kinds(name) == ["intent 1>2", "moved 1>2"]
+
+
+def test_a_rollback_waiting_behind_a_promote_is_refused(name: str) -> None:
+    promote.promote(build(name, 2, 1), "a")
+    promotion = ("promote", build(name, 3, 2), "a")
+    assert queued(name, promotion, ("rollback", name, None, "worse", "ann")) == [OK, CONFLICT]
+    assert registry.aliases(name) == {"champion": 3, "previous": 2}
+    assert kinds(name)[2:] == ["intent 2>3", "moved 2>3", "refused 2>2"]
+
+
+def test_a_promote_waiting_behind_a_rollback_is_refused(name: str) -> None:
+    promote.promote(build(name, 2, 1), "a")
+    promotion = ("promote", build(name, 3, 2), "a")
+    assert queued(name, ("rollback", name, None, "worse", "ann"), promotion) == [OK, CONFLICT]
+    assert registry.aliases(name) == {"champion": 1}
+    assert kinds(name)[2:] == ["intent 2>1", "moved 2>1", "refused 2>3"]
+
+
+REPAIRS: dict[str, Callable[[str], object]] = {
+    "the same promote": lambda name: promote.promote(build(name, 3, 2), "a"),
+    "deploy": promote.settle,
+    "a rollback": lambda name: promote.rollback(name, 1, "worse", "ann"),
+    "another promote": lambda name: promote.promote(build(name, 4, 3), "b"),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("repair", REPAIRS)
+@pytest.mark.usefixtures("servers")
+def test_a_promote_killed_before_any_write_is_repaired_by(repair: str) -> None:
+    champions = []
+    for step in range(20):
+        name = made()
+        promote.promote(build(name, 2, 1), "a")
+        challenge(name, 3)
+        registry.restage(name)
+        code = finish(start("promote", build(name, 3, 2), "a", dies_at=step))
+        with suppress(ConflictError):  # where the killed promote wins, the other is too late
+            REPAIRS[repair](name)
+        champions.append(whole(name))
+        if code == OK:
+            break
+        assert code == KILLED
+    # The writes: intent, champion, previous, challenger, two stages, moved; then nothing is left.
+    assert (
+        champions
+        == {
+            "the same promote": [3, 3, 3, 3, 3, 3, 3, 3],
+            "deploy": [2, 3, 3, 3, 3, 3, 3, 3],
+            "a rollback": [1, 3, 1, 1, 1, 1, 1, 1],
+            "another promote": [2, 4, 4, 4, 4, 4, 4, 4],
+        }[repair]
+    )
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("servers")
+def test_a_rollback_killed_before_any_write_is_finished_by_calling_it_again() -> None:
+    champions = []
+    for step in range(20):
+        name = made()
+        for version in (2, 3):
+            promote.promote(build(name, version, version - 1), "a")
+        code = finish(start("rollback", name, None, "worse", "ann", dies_at=step))
+        if code == OK:
+            break
+        assert code == KILLED
+        promote.rollback(name, None, "worse", "ann")
+        champions.append(whole(name))
+        assert registry.aliases(name).get("previous") == 1
+    assert champions == [2] * 6  # intent, champion, previous, two stages, moved
+
+
+def test_an_intention_whose_champion_went_elsewhere_is_given_up(name: str) -> None:
+    assert finish(start("promote", build(name, 2, 1), "a", dies_at=1)) == KILLED
+    tracking.client().set_registered_model_alias(name, tracking.CHAMPION, "4")
+    promote.settle(name)
+    assert kinds(name) == ["intent 1>2", "undone 1>2"]
+    assert registry.aliases(name) == {"champion": 4}
+    assert production(name) == [4]
+    # moved back by hand, the promote can have its way after all
+    tracking.client().set_registered_model_alias(name, tracking.CHAMPION, "1")
+    promote.promote(build(name, 2, 1), "a")
+    assert kinds(name)[2:] == ["intent 1>2", "moved 1>2"]
+
+
+def test_an_intention_whose_version_was_deleted_is_given_up(name: str) -> None:
+    assert finish(start("promote", build(name, 2, 1), "a", dies_at=1)) == KILLED
+    tracking.client().delete_model_version(name, "2")
+    promote.settle(name)
+    assert kinds(name) == ["intent 1>2", "undone 1>2"]
+    assert registry.aliases(name) == {"champion": 1}
+
+
+@pytest.mark.parametrize("step", ["set_registered_model_alias", "set_model_version_tag"])
+def test_who_lost_the_lock_stops_and_the_next_repairs(
+    name: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tracking.client()
+    write = getattr(client, step)
+
+    def robbed(*arguments: Any) -> None:
+        monkeypatch.undo()
+        other = database.connect()
+        with other.cursor() as cursor:
+            cursor.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name = %s",
+                (f"lock promote/{name}",),
+            )
+        other.close()
+        write(*arguments)
+
+    monkeypatch.setattr(client, step, robbed)
+    with pytest.raises(UnavailableError, match="went away while the champion"):
+        promote.promote(build(name, 2, 1), "a")
+    assert kinds(name) == ["intent 1>2"]
+    if step == "set_registered_model_alias":  # no other alias was moved without the lock
+        assert registry.aliases(name) == {"champion": 2}
+    promote.promote(build(name, 2, 1), "a")
+    assert kinds(name) == ["intent 1>2", "moved 1>2"]
+    assert whole(name) == 2
+
+
+def whole(name: str) -> int:
+    """The champion, once aliases, stages and ledger agree about it."""
+    marks, entries = registry.aliases(name), list(reversed(ledger.history(name)))
+    assert ledger.interrupted(name) is None
+    moves = [entry for entry in entries if entry.kind in ("intent", "moved")]
+    for intent, moved in zip(moves[::2], moves[1::2], strict=True):
+        assert (intent.kind, moved.kind) == ("intent", "moved")
+        assert intent.evidence == moved.evidence
+    assert moves[-1].to_version == marks["champion"]
+    assert marks.get("challenger") != marks["champion"]
+    for number, entry in registry.versions(name).items():
+        due = registry.stage(number, marks, registry.passed(entry))
+        assert entry.tags[tracking.STAGE] == due
+    return marks["champion"]
