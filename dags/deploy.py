@@ -14,7 +14,7 @@ Compares the alias `champion` of **{name}** with what serves `/models/{name}/`, 
 starts the champion's server, tries it, switches the gateway, lets the old one finish, stops it.
 If the new one fails, the old one goes on serving.
 
-Started by each promotion, by `./mlops up` and `rollback`, and every ten minutes.
+Started by each promotion, by `rollback`, with the scheduler, and every ten minutes.
 """
 
 

@@ -33,7 +33,7 @@ class RunLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
         """The run's page, or nothing where no run was made."""
         run = _made(operator).get("run_id")
-        return f"{settings().tracking_uri}/#/runs/{run}" if run else ""
+        return f"{settings().tracking_page}/#/runs/{run}" if run else ""
 
 
 class VersionLink(BaseOperatorLink):
@@ -46,7 +46,7 @@ class VersionLink(BaseOperatorLink):
         made = _made(operator)
         if not made.get("version"):
             return ""
-        return f"{settings().tracking_uri}/#/models/{made['name']}/versions/{made['version']}"
+        return f"{settings().tracking_page}/#/models/{made['name']}/versions/{made['version']}"
 
 
 class EndpointLink(BaseOperatorLink):

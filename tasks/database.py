@@ -12,6 +12,7 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 
+from tasks.commands import typed
 from tasks.errors import UnavailableError
 from tasks.settings import settings
 
@@ -28,7 +29,7 @@ def connect(dsn: str | None = None, *, application: str = "mlops") -> Connection
         UnavailableError: PostgreSQL did not answer, or refused the login.
     """
     if not (dsn or settings().database):
-        raise UnavailableError("The stack is not up.", fix="Start it: ./mlops up")
+        raise UnavailableError("The stack is not up.", fix=f"Start it: {typed('up')}")
     try:
         connection = psycopg2.connect(
             dsn or settings().database,
@@ -42,7 +43,7 @@ def connect(dsn: str | None = None, *, application: str = "mlops") -> Connection
         raise UnavailableError(
             "PostgreSQL does not answer.",
             why=str(err).strip(),
-            fix="Is the stack up? ./mlops status",
+            fix=f"Is the stack up? {typed('status')}",
         ) from err
     connection.autocommit = True
     return connection

@@ -17,6 +17,7 @@ import httpx
 import psycopg2
 
 from tasks import database, ledger, plan, promote, registry, tracking
+from tasks.commands import typed
 from tasks.database import Connection
 from tasks.errors import RunFailedError, UnavailableError, UserError
 from tasks.pipeline import load
@@ -146,7 +147,7 @@ def _wait_for_gateway(deployment: Deployment) -> None:
     raise UnavailableError(
         f"The gateway does not show version {deployment.version} of {deployment.name}.",
         why=f"{url}: {found}",
-        fix="Is the gateway up? ./mlops status",
+        fix=f"Is the gateway up? {typed('status')}",
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks import database, plan, tracking
+from tasks.commands import typed
 from tasks.errors import UserError
 from tasks.pipeline.nodes import ESTIMATOR
 from tasks.refs import RunRef
@@ -44,7 +45,7 @@ def newest(name: str) -> Leaderboard:
     """
     run = tracking.find_run(name, tracking.NAME, name)
     if run is None:
-        raise UserError(f"{name} was never trained.", fix=f"./mlops run {name}")
+        raise UserError(f"{name} was never trained.", fix=typed(f"run {name}"))
     return of_run(tracking.reference(run))
 
 

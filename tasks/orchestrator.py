@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from tasks.commands import typed
 from tasks.errors import MlopsError, UnavailableError, UserError
 from tasks.settings import Settings, settings
 
@@ -128,7 +129,7 @@ class Airflow:
 
     def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
         if not self.where.airflow_url:
-            raise UnavailableError("The stack is not up.", fix="Start it: ./mlops up")
+            raise UnavailableError("The stack is not up.", fix=f"Start it: {typed('up')}")
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         try:
             return httpx.request(
@@ -138,7 +139,7 @@ class Airflow:
             raise UnavailableError(
                 f"Airflow does not answer at {self.where.airflow_url}.",
                 why=str(err),
-                fix="Look with ./mlops status, start the stack with ./mlops up.",
+                fix=f"Look with {typed('status')}, start the stack with {typed('up')}.",
             ) from err
 
 

@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     gateway_plain: str = Field("", description="one more address for tasks, without HTTPS or pages")
     domain: str = Field("", description="the gateway's public name; with one it speaks HTTPS")
     tls: Literal["acme", "internal"] = Field("acme", description="who signs its certificate")
+    mlflow_password: SecretStr = Field(SecretStr(""), description="of MLflow's user admin")
     mlflow_login: bool = Field(False, description="whether MLflow asks who is there")
     published: dict[str, str] = Field(
         {}, description="JSON: service -> its address on the host, of the compose stack"

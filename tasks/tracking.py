@@ -16,6 +16,7 @@ from mlflow.environment_variables import (
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from tasks.commands import typed
 from tasks.errors import UnavailableError
 from tasks.refs import RunRef
 from tasks.settings import settings
@@ -57,7 +58,7 @@ def answering() -> Iterator[None]:
 def client() -> MlflowClient:
     """The MLflow client of this process; mlflow's module functions then use the same server."""
     if not settings().tracking_uri:
-        raise UnavailableError("The stack is not up.", fix="Start it: ./mlops up")
+        raise UnavailableError("The stack is not up.", fix=f"Start it: {typed('up')}")
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     mlflow.set_tracking_uri(settings().tracking_uri)

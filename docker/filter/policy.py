@@ -113,6 +113,7 @@ def label_table(own: Own) -> Table:
     return {
         re.escape(PROJECT): one_of(own.project),
         **OWN_LABELS,
+        r"[A-Za-z0-9_-]{1,63}": WORDS,  # a user's own: programs that heed labels use dotted ones
         re.escape(f"{COMPOSE}project"): one_of(own.project),
         re.escape(f"{COMPOSE}service"): text(r"model-[a-z0-9_.-]+"),
         re.escape(f"{COMPOSE}oneoff"): one_of("False"),

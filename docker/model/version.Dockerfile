@@ -1,11 +1,10 @@
 # One version of a model: its requirement layer, the scoring server, its files. tasks/serving/image.py
-# sends the context, and adds the labels and the last line, CMD, with the model's name and version.
+# sends the context, and adds the last lines: CMD, with the model's name and version, and LABEL.
 ARG BASE=mlops/base
 FROM ${BASE}
 
 COPY app /app
 RUN ["/opt/venv/bin/python", "-m", "compileall", "-q", "/app"]
-COPY model /model
 
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
@@ -19,3 +18,6 @@ EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-I", "-S", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8080, timeout=4); c.request('GET', '/ping'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "tasks.serving.server", "--host", "0.0.0.0", "--port", "8080", "--model", "/model"]
+
+# All before this line is the same for every version, and so made once.
+COPY model /model

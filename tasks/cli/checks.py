@@ -21,9 +21,10 @@ SUITES: dict[str, list[tuple[str, ...]]] = {
         ("-m", "mypy"),
         ("-c", "from importlinter.cli import lint_imports_command as run; run()"),
     ],
-    "unit": [(*PYTEST, "-m", "not stack and not faults")],
+    "unit": [(*PYTEST, "-m", "not stack and not faults and not docker")],
     "stack": [(*PYTEST, "-m", "stack and not faults")],
     "faults": [(*PYTEST, "-m", "faults")],
+    "docker": [(*PYTEST, "-m", "docker")],
 }
 DEFAULT = ("lint", "unit")
 

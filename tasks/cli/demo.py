@@ -14,6 +14,8 @@ from rich.table import Table
 from tasks.cli import out
 from tasks.cli.progress import follow, outcome
 from tasks.cli.run import start
+from tasks.cli.stack import places
+from tasks.commands import typed
 from tasks.errors import RunFailedError, UnavailableError
 from tasks.orchestrator import Airflow
 from tasks.settings import settings
@@ -34,12 +36,10 @@ def demo(
     ] = None,
 ) -> None:
     """Start the stack, train and promote a model of the diabetes data, ask it for a prediction."""
-    from tasks.stack import stack
-
     started = False
     triggered = ""
     try:
-        started = stack.start(report=_say)
+        started = _start()
         run_id = _under_way()
         if run_id:
             _say(f"following {run_id}, which is under way; --set takes no part in it")
@@ -54,6 +54,20 @@ def demo(
     except KeyboardInterrupt:
         _stop(started=started, triggered=triggered)
         raise
+
+
+def _start() -> bool:
+    """Start the embedded stack, or see to it that the compose stack is up; tells which it was."""
+    if settings().stack == "embedded":
+        from tasks.stack import stack
+
+        return stack.start(report=_say)
+    from tasks.stack.status import status
+
+    missing = [name for name, service in status().items() if service.state != "running"]
+    if missing:
+        raise UnavailableError(f"The stack is not up: {', '.join(missing)}.", fix=typed("up"))
+    return False
 
 
 def _say(text: str) -> None:
@@ -92,34 +106,35 @@ def _show(result: dict[str, Any]) -> None:
         raise RunFailedError("No version has passed the gate, so nothing is served.")
     _say(f"Champion: version {champion}")
     out.rule("endpoint", align="left")
-    url = f"{settings().gateway_url}/models/{NAME}"
-    _until(f"version {champion} to be served", lambda: _served(url) == champion)
-    _predict(url, champion)
+    _until(f"version {champion} to be served", lambda: _served() == champion)
+    _predict(champion)
     out.rule("where everything is", align="left")
     out.print(_places(), soft_wrap=True)
 
 
-def _served(url: str) -> int | None:
+def _served() -> int | None:
+    url = f"{settings().gateway_internal}/models/{NAME}/version"
     try:
-        answer = httpx.get(f"{url}/version", timeout=5, trust_env=False)
+        answer = httpx.get(url, timeout=5, trust_env=False)
     except httpx.TransportError:
         return None
     return int(answer.json()["version"]) if answer.is_success else None
 
 
-def _predict(url: str, version: int) -> None:
+def _predict(version: int) -> None:
     """One real prediction, and the curl that repeats it."""
     from tasks.serving.models import fetch, read_card
 
     example = (read_card(fetch(NAME, version)).smoke_test or {})["inputs"]
     body = json.dumps({"dataframe_split": example | {"data": example["data"][:1]}})
     answer = httpx.post(
-        f"{url}/invocations",
+        f"{settings().gateway_internal}/models/{NAME}/invocations",
         content=body,
         headers={"Content-Type": "application/json"},
         timeout=30,
         trust_env=False,
     )
+    url = f"{settings().gateway_url}/models/{NAME}"
     _say(f"{url}/invocations answers {answer.text.strip()}")
     header = "-H 'Content-Type: application/json'"
     _say(f"\ncurl -s {url}/invocations {header} \\\n  -d {shlex.quote(body)}")
@@ -127,13 +142,9 @@ def _predict(url: str, version: int) -> None:
 
 def _places() -> Table:
     where = settings()
-    table = Table(box=None, show_header=False, pad_edge=False)
-    login = f"{where.airflow_user} / {where.airflow_password.get_secret_value()}"
-    table.add_row("Airflow", where.airflow_url, login)
-    table.add_row("MLflow", where.tracking_uri, "")
+    table = places()
     table.add_row("endpoint", f"{where.gateway_url}/models/{NAME}/invocations", "")
-    table.add_row("object store", where.s3_endpoint or "", "keys: ./mlops env")
-    table.add_row("stop it", "./mlops down", "")
+    table.add_row("stop it", typed("down"), "")
     return table
 
 
@@ -148,6 +159,7 @@ def _until(what: str, holds: Any) -> None:
             pass
         if time.monotonic() > deadline:
             raise RunFailedError(
-                f"Waited {PATIENCE_S} s for {what}, in vain.", fix="./mlops logs and ./mlops status"
+                f"Waited {PATIENCE_S} s for {what}, in vain.",
+                fix=f"Look with {typed('status')} and {typed('logs')}",
             )
         time.sleep(0.5)

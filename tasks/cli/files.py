@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tasks.cli import err, out
+from tasks.commands import typed
 from tasks.errors import UserError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(column, justify=justify, no_wrap=column == "name", overflow="fold")
     for row in rows:
         if "problems" in row:
-            table.add_row(escape(row["name"]), "[red]has problems: ./mlops check[/]")
+            table.add_row(escape(row["name"]), f"[red]has problems: {typed('check')}[/]")
             continue
         texts = [row["name"], row["description"], row["schedule"] or "by hand", row["metric"]]
         table.add_row(*map(escape, texts), str(row["trials"]), ", ".join(row["families"]))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasks.cli import out
+from tasks.commands import typed
 from tasks.errors import RunFailedError, UnavailableError, UserError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _known(name: str) -> None:
 
     ours = settings()
     if not ours.gateway_url:
-        raise UnavailableError("There is no gateway.", fix="Start the stack: ./mlops up")
+        raise UnavailableError("There is no gateway.", fix=f"Start the stack: {typed('up')}")
     upstreams = ours.gateway_folder / "upstreams"
     served = sorted(path.name for path in upstreams.glob("[!.]*"))
     if name in served:
@@ -115,7 +116,7 @@ def _known(name: str) -> None:
         raise UserError(
             f"{name} has no endpoint yet.",
             why="No version of it is champion, or it is not deployed yet.",
-            fix=f"./mlops run {name} --wait",
+            fix=typed(f"run {name} --wait"),
         )
     raise UserError(
         f"There is no endpoint {name!r}.",
@@ -127,11 +128,14 @@ def _known(name: str) -> None:
 def _post(name: str, body: bytes, kind: str) -> httpx.Response:
     import httpx
 
-    from tasks.serving.endpoints import url
+    from tasks.settings import settings
+
+    # The stable URL as this process reaches it: a container has its own 127.0.0.1.
+    url = f"{settings().gateway_internal}/models/{name}"
 
     try:
         answer = httpx.post(
-            f"{url(name)}/invocations",
+            f"{url}/invocations",
             content=body,
             headers={"content-type": kind},
             timeout=_TIMEOUT_S,
@@ -140,8 +144,8 @@ def _post(name: str, body: bytes, kind: str) -> httpx.Response:
     except httpx.TransportError as err:
         raise UnavailableError(
             f"The endpoint of {name} does not answer.",
-            why=f"{url(name)}: {err!r}",
-            fix="Is the stack up? ./mlops status",
+            why=f"{url}: {err!r}",
+            fix=f"Is the stack up? {typed('status')}",
         ) from err
     if answer.is_success:
         return answer
@@ -149,7 +153,7 @@ def _post(name: str, body: bytes, kind: str) -> httpx.Response:
     if answer.is_client_error:
         raise UserError(f"{name} refused the request.", why=why)
     if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-        raise UnavailableError(f"No server of {name} answers.", why=why, fix="./mlops status")
+        raise UnavailableError(f"No server of {name} answers.", why=why, fix=typed("status"))
     raise RunFailedError(f"{name} failed with status {answer.status_code}.", why=why)
 
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tasks.cli import err, out
+from tasks.commands import typed
 from tasks.errors import MlopsError, UserError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def rollback(
         return
     out.print(f"Champion of {name} is version {marks['champion']} now.", highlight=False)
     if deploying:
-        out.print(f"deploy__{name} makes the endpoint follow: ./mlops status", highlight=False)
+        out.print(f"deploy__{name} makes the endpoint follow: {typed('status')}", highlight=False)
 
 
 def leaderboard(

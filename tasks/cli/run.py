@@ -38,7 +38,7 @@ def run(
         out.print(result.get("text", ""), markup=False, highlight=False)
     else:
         out.print(
-            f"started {run_id}; follow it at {Airflow().where.airflow_url}/dags/train__{name}"
+            f"started {run_id}; follow it at {Airflow().where.airflow_page}/dags/train__{name}"
         )
     if wait and result["state"] != "success":
         raise RunFailedError(f"train__{name} failed.", why=result.get("error", ""))

@@ -1,4 +1,4 @@
-"""`./mlops up`, `down`, `status`, `logs`, `doctor`, `env`: the embedded stack."""
+"""`./mlops up`, `down`, `status`, `logs`, `doctor`, `env`, `login`: the servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import typer
 from rich.table import Table
 
 from tasks.cli import out
-from tasks.errors import UnavailableError
+from tasks.commands import typed
+from tasks.errors import UnavailableError, UserError
+from tasks.settings import settings
 
 if TYPE_CHECKING:
     from tasks.serving.endpoints import Endpoint
@@ -28,7 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (up, down, status, logs, doctor, env):
+    for command in (up, down, status, logs, doctor, env, login):
         app.command()(command)
 
 
@@ -38,6 +40,7 @@ def up(
     ] = True,
 ) -> None:
     """Start the servers: PostgreSQL, object store, MLflow, Airflow, gateway."""
+    _embedded_only("up")
     from tasks.stack import stack
     from tasks.stack.status import status as look
 
@@ -57,6 +60,7 @@ def down(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
 ) -> None:
     """Stop the servers."""
+    _embedded_only("down -v --remove-orphans" if wipe else "down")
     from tasks.stack import stack
     from tasks.stack.home import Home
 
@@ -96,6 +100,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="how many of the last")] = 100,
 ) -> None:
     """Show a log."""
+    _embedded_only(f"logs {'-f ' if follow else ''}{service}")
     from tasks.stack import logs as reading
     from tasks.stack.home import Home
 
@@ -133,6 +138,39 @@ def doctor(*, as_json: Json = False) -> None:
 
 def env() -> None:
     """Print `export` lines for your own scripts: eval "$(./mlops env)"."""
+    for name, value in _variables().items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def login() -> None:
+    """Print where everything is and how to sign in."""
+    table = places()
+    table.add_row("endpoints", f"{settings().gateway_url}/models/NAME/invocations", "")
+    out.print(table, soft_wrap=True)
+
+
+def places() -> Table:
+    """URLs and logins, for people."""
+    ours = settings()
+    if not ours.airflow_password.get_secret_value():
+        raise UnavailableError("There is no stack yet.", fix=f"Start it: {typed('up')}")
+    airflow = f"{ours.airflow_user} / {ours.airflow_password.get_secret_value()}"
+    mlflow = f"admin / {ours.mlflow_password.get_secret_value()}" if ours.mlflow_login else ""
+    store = _variables()["MLFLOW_S3_ENDPOINT_URL"]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("start page", f"{ours.gateway_url}/", "")
+    table.add_row("Airflow", ours.airflow_page, airflow)
+    table.add_row("MLflow", ours.tracking_page, mlflow)
+    table.add_row("object store", store, f"keys: {typed('env')}")
+    return table
+
+
+def _variables() -> dict[str, str]:
+    """What `tasks.settings` reads, as a script on this machine needs it."""
+    if settings().stack == "compose":
+        from tasks.stack import compose
+
+        return compose.variables()
     from tasks.stack import ports
     from tasks.stack.home import Home
     from tasks.stack.services import Stack
@@ -140,8 +178,13 @@ def env() -> None:
     home = Home.of_settings()
     if not home.env_file.exists():
         raise UnavailableError("There is no stack yet.", fix="Start it with ./mlops up")
-    for name, value in Stack(home, ports.load(home)).variables().items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
+    return Stack(home, ports.load(home)).variables()
+
+
+def _embedded_only(command: str) -> None:
+    """Of the compose stack, Docker Compose starts and ends the containers and has their logs."""
+    if settings().stack == "compose":
+        raise UserError("This stack is run by Docker Compose.", fix=f"Type: {typed(command)}")
 
 
 @contextmanager
@@ -161,7 +204,7 @@ def _progress(what: str) -> Iterator[Report]:
 def _endpoints(services: Mapping[str, Service]) -> dict[str, Endpoint]:
     from tasks.serving.endpoints import endpoints
 
-    return endpoints() if services["gateway"].pid else {}
+    return endpoints() if services["gateway"].state == "running" else {}
 
 
 def _show(services: Mapping[str, Service], endpoints: Mapping[str, Endpoint]) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from tasks.pipeline.schema import Builder, Serving
 from tasks.serving import engine, models
 from tasks.serving.engine import answering, client
 from tasks.serving.server import GRACE_S, HOST
-from tasks.serving.targets import Deployment
+from tasks.serving.targets import Deployment, State
 from tasks.settings import settings
 from tasks.stack import ports
 
@@ -38,7 +39,7 @@ _YOUNG_S = 30.0
 _PATIENCE = 3
 """Tries of a few seconds each before a silent server counts as stuck: a busy one is slow."""
 _LONGEST_HOST = 63
-_KILLED = 137
+_PORT_TAKEN = ("port is already allocated", "address already in use")
 
 
 class ContainerTarget:
@@ -66,12 +67,14 @@ class ContainerTarget:
         wanted = _Wanted(made or image.build(name, version, serving.builder), serving)
         there = _containers(name, version)
         taken = {_number(one) for one in there}
+        ran = {one.id for one in there if one.status == "running"}
         free = (number for number in count(1) if number not in taken)
         alike = [one for one in there if one.labels[engine.SERVING] == wanted.digest]
         good = [one for one in alike if _revive(one)][: serving.replicas]
         while len(good) < serving.replicas:
             good.append(_create(name, version, next(free), wanted))
-        return _deployment(good)
+        state: State = "running" if {one.id for one in good} <= ran else "starting"
+        return replace(_deployment(good), state=state)
 
     def wait_ready(self, deployment: Deployment, timeout: float) -> None:
         """Wait until all servers answer as this version."""
@@ -125,13 +128,11 @@ class ContainerTarget:
         return str(there[-1].logs(tail=lines).decode(errors="replace")) if there else ""
 
     def _failure(self, deployment: Deployment, what: str) -> RunFailedError:
-        why = self.logs_tail(deployment.name, deployment.version)
-        with answering():
-            codes = {one.attrs["State"]["ExitCode"] for one in _at(deployment)}
-        if _KILLED in codes:
-            why += "\nIt was killed, as when 'serving.memory' is too small."
         return RunFailedError(
-            f"The server of {deployment.name} version {deployment.version} {what}.", why=why
+            f"The server of {deployment.name} version {deployment.version} {what}.",
+            why=self.logs_tail(deployment.name, deployment.version),
+            # The kernel kills without a word, and the engine forgets it when it starts anew.
+            fix="If nothing above says why, it may need more than 'serving.memory'.",
         )
 
 
@@ -184,6 +185,7 @@ class _Wanted:
             "com.docker.compose.service": f"model-{name}",
             "com.docker.compose.container-number": str(number),
             "com.docker.compose.oneoff": "False",
+            "com.docker.compose.config-hash": self.digest,
         }
 
     def _asked(self) -> dict[str, Any]:
@@ -235,8 +237,8 @@ def _create(name: str, version: int, number: int, wanted: _Wanted) -> Any:
         made.start()
     except docker.errors.APIError as err:
         made.remove(force=True, v=True)
-        if "port is already allocated" in str(err.explanation):
-            raise UnavailableError("The server's port is taken.", why=err.explanation) from err
+        if any(words in str(err.explanation) for words in _PORT_TAKEN):
+            raise UnavailableError("The server's port is taken.", why=str(err)) from err
         raise
     made.reload()
     return made

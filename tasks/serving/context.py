@@ -18,11 +18,11 @@ class Context:
     Times, owners and the order of a folder's files are the machine's affair: left out.
     """
 
-    def __init__(self, dockerfile: str, texts: Mapping[str, str] | None = None) -> None:
+    def __init__(self, texts: Mapping[str, str] | None = None) -> None:
         self.file: io.BufferedRandom = TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._tar = tarfile.TarFile(fileobj=self.file, mode="w", format=tarfile.PAX_FORMAT)
-        for name, text in {"Dockerfile": dockerfile, **(texts or {})}.items():
-            self._add(name, io.BytesIO(text.encode()), len(text.encode()))
+        for name, text in (texts or {}).items():
+            self._text(name, text)
 
     def __enter__(self) -> Context:
         return self
@@ -45,13 +45,21 @@ class Context:
             if file.is_file():
                 self.add(f"{name}/{file.relative_to(path).as_posix()}", file)
 
-    def close(self) -> str:
-        """Finish the archive and go to its start; returns its digest."""
-        self._tar.close()
+    def digest(self) -> str:
+        """The digest of what was added up to now."""
         self.file.seek(0)
         digest = hashlib.file_digest(self.file, "sha256").hexdigest()
-        self.file.seek(0)
+        self.file.seek(0, io.SEEK_END)
         return digest
+
+    def close(self, dockerfile: str) -> None:
+        """Add the Dockerfile, finish the archive and go to its start."""
+        self._text("Dockerfile", dockerfile)
+        self._tar.close()
+        self.file.seek(0)
+
+    def _text(self, name: str, text: str) -> None:
+        self._add(name, io.BytesIO(text.encode()), len(text.encode()))
 
     def _add(self, name: str, stream: IO[bytes], size: int) -> None:
         entry = tarfile.TarInfo(name)

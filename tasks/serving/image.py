@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -30,6 +31,7 @@ from tasks.settings import REPOSITORY, settings
 log = logging.getLogger(__name__)
 
 DOCKERFILES = REPOSITORY / "docker" / "model"
+FRAGMENT = DOCKERFILES / "mlflow.fragment"
 SERVER = ("server", "app", "scorer", "payload", "signature")
 """The modules of `tasks.serving` that run in an image."""
 LOG_LINES = 60
@@ -87,8 +89,11 @@ def build(name: str, version: int, builder: Builder) -> Image:
 
 
 def clean(name: str, keep: set[int]) -> None:
-    """Remove the model's images but those of some versions, unused layers, and killed builds."""
-    with database.locked("images"):
+    """Remove the model's images but those of some versions, unused layers, and killed builds.
+
+    While another model is being built, nothing: the next call will do it.
+    """
+    with suppress(UnavailableError), database.locked("images", wait_s=1):
         containers = client().api.containers(all=True, filters=engine.ours())
         in_use = {one["ImageID"] for one in containers}
         for one in client().api.images(filters=engine.ours()):
@@ -127,13 +132,14 @@ def _names(summary: dict[str, Any]) -> list[str]:
 def _ours(entry: ModelVersion, folder: Path, labels: dict[str, str]) -> Image:
     layer = _requirement_layer(folder)
     command = json.dumps(["--name", entry.name, "--version", str(entry.version)])
-    with Context(f"{_dockerfile('version')}CMD {command}\n") as context:
+    with Context() as context:
         for module in ("__init__", "serving/__init__", *(f"serving/{one}" for one in SERVER)):
             context.add(f"app/tasks/{module}.py", REPOSITORY / "tasks" / f"{module}.py")
         context.add("model", folder)
         # No network: all that this build needs is in the context.
         return _build(
             tag(entry.name, int(entry.version)),
+            f"{_dockerfile('version')}CMD {command}\n",
             context,
             labels,
             buildargs={"BASE": layer.tag},
@@ -162,8 +168,8 @@ def _requirement_layer(folder: Path) -> Image:
         engine.REQUIREMENTS: digest,
         f"{_OCI}base.name": settings().base_image,
     }
-    with Context(dockerfile, texts) as context:
-        return _build(name, context, labels, buildargs=arguments)
+    with Context(texts) as context:
+        return _build(name, dockerfile, context, labels, buildargs=arguments)
 
 
 def _mlflow(entry: ModelVersion, folder: Path, labels: dict[str, str]) -> Image:
@@ -174,27 +180,32 @@ def _mlflow(entry: ModelVersion, folder: Path, labels: dict[str, str]) -> Image:
     with TemporaryDirectory() as made:
         backend = get_flavor_backend(str(folder), docker_build=True, env_manager="local")
         backend.generate_dockerfile(str(folder), made, base_image=settings().base_image)
-        written = Path(made, "Dockerfile").read_text() + _dockerfile("mlflow")
+        written = Path(made, "Dockerfile").read_text() + FRAGMENT.read_text()
         first = f"\\1\nLABEL {engine.PROJECT}={settings().compose_project}"
-        with Context(re.sub("^(FROM .*)", first, written, count=1, flags=re.MULTILINE)) as context:
+        dockerfile = re.sub("^(FROM .*)", first, written, count=1, flags=re.MULTILINE)
+        with Context() as context:
             for path in sorted(Path(made).iterdir()):
                 if path.name != "Dockerfile":
                     context.add(path.name, path)
-            return _build(tag(entry.name, int(entry.version)), context, labels)
+            return _build(tag(entry.name, int(entry.version)), dockerfile, context, labels)
 
 
-def _build(name: str, context: Context, labels: dict[str, str], **options: Any) -> Image:
+def _build(
+    name: str, dockerfile: str, context: Context, labels: dict[str, str], **options: Any
+) -> Image:
     """Build an image, or find the one of the same inputs."""
-    inputs = _digest([context.close(), labels, sorted(options.items())])
+    inputs = _digest([dockerfile, context.digest(), labels, sorted(options.items())])
     known = _get(name)
     if known and known.labels.get(engine.INPUTS) == inputs:
         return known
+    line, rest = _label_line({**labels, engine.INPUTS: inputs})
+    context.close(dockerfile + line)
     try:
         client().images.build(
             fileobj=context.file,
             custom_context=True,
             tag=name,
-            labels={**labels, engine.INPUTS: inputs},
+            labels=rest,
             rm=True,
             forcerm=True,
             timeout=engine.BUILD_TIMEOUT_S,
@@ -206,6 +217,17 @@ def _build(name: str, context: Context, labels: dict[str, str], **options: Any) 
     if built is None:
         raise UnavailableError(f"The image {name} went away as soon as it was built.")
     return built
+
+
+def _label_line(labels: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """One instruction for all labels, which the engine would add by a step each, and the rest.
+
+    The rest are those that the instruction could not hold as they are.
+    """
+    plain = {key: text for key, text in labels.items() if re.fullmatch(r"[ !#-#%-\[\]-~]*", text)}
+    given = " ".join(f'{key}="{text}"' for key, text in plain.items() if "<<" not in text)
+    rest = {key: text for key, text in labels.items() if key not in plain or "<<" in text}
+    return f"LABEL {given}\n", {**rest, engine.PROJECT: settings().compose_project}
 
 
 def _failure(name: str, err: docker.errors.BuildError) -> RunFailedError | UnavailableError:
@@ -251,18 +273,18 @@ def _base() -> Image:
     name = settings().base_image
     found = _get(name)
     if found is None:
-        # To build on it is the one way to have it pulled that needs no right to pull images.
+        # To build on it has it pulled, and needs no right to pull images.
         borrowed = f"{settings().image_prefix}/base:pulled"
-        with Context(f"FROM {name}\n") as context:
-            context.close()
+        with Context() as context:
+            context.close(f"FROM {name}\n")
             try:
                 client().images.build(fileobj=context.file, custom_context=True, tag=borrowed)
             except docker.errors.BuildError as err:
                 raise UnavailableError(
                     f"The base image {name} cannot be pulled.", why=str(err.msg)
                 ) from err
-        found = _get(borrowed)
         client().images.remove(borrowed)
+        found = _get(name)
     if found is None:
         raise UnavailableError(f"The base image {name} is not there.")
     return found

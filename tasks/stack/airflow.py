@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dotenv import dotenv_values
+
 from tasks.errors import MlopsError, UnavailableError
 from tasks.process import cores
 from tasks.settings import REPOSITORY, settings
@@ -22,31 +24,17 @@ from tasks.stack.supervisor import Program, child_command
 POOL = "training"
 """Bounds the search slots over all DAGs."""
 
-# Earned by killing each process in turn; the defaults take 307 s to notice a dead worker, let two
-# tries run side by side, and fail a run when the API is away for a minute.
-_RECOVERY = {
-    "AIRFLOW__CORE__EXECUTOR": "strict_executor.StrictLocalExecutor",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
-    "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "40",
-    "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "5",
-    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
-    "AIRFLOW__WORKERS__SOCKET_CLEANUP_TIMEOUT": "5",
-    "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": "86400",
-    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
-    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
-}
+COMMON = Path(__file__).with_name("airflow.env")
+"""What is the same on both stacks."""
 
 
 def environment(stack: Stack) -> dict[str, str]:
     """Variables of every Airflow process, identical in all, with what their tasks need."""
     url, logs = stack.url("airflow"), stack.home.logs / "airflow"
+    common = {name: value or "" for name, value in dotenv_values(COMMON).items()}
     return {
-        "PYTHONUNBUFFERED": "1",
+        **common,
         **stack.variables(),
-        **_RECOVERY,
         "MLOPS_HOME": str(stack.home.root),
         "MLOPS_PIPELINES": str(settings().pipelines.absolute()),
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "plugins")]),
@@ -58,26 +46,16 @@ def environment(stack: Stack) -> dict[str, str]:
         "AIRFLOW__API__SECRET_KEY": stack.secrets.api_secret_key,
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(stack.ports.airflow),
-        "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__API__BASE_URL": url,
-        "AIRFLOW__API__EXPOSE_CONFIG": "False",
+        "AIRFLOW__API__BASE_URL": f"{stack.url('gateway')}/airflow",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(_password_file(stack)),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        # An asset event is not queued for a paused DAG.
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         # A process each, from the start; two more than cores, for tasks beside a search.
         "AIRFLOW__CORE__PARALLELISM": str(min(max(cores(), 2) + 2, 32)),
-        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "5",
-        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
-        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(logs),
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(logs / "dag_processor"),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
 
 
@@ -139,7 +117,7 @@ def finish_migration(stack: Stack, process: subprocess.Popen[bytes] | None) -> N
 def create_pool(stack: Stack) -> None:
     """Make the pool `training` of as many slots as cores; one that is there is left as it is."""
     token = _post(
-        stack, "/auth/token", {"username": ADMIN, "password": stack.secrets.airflow_admin}
+        stack, "/airflow/auth/token", {"username": ADMIN, "password": stack.secrets.airflow_admin}
     )
     pool = {
         "name": POOL,
@@ -147,7 +125,7 @@ def create_pool(stack: Stack) -> None:
         "description": "Search slots",
         "include_deferred": False,
     }
-    _post(stack, "/api/v2/pools", pool, token["access_token"])
+    _post(stack, "/airflow/api/v2/pools", pool, token["access_token"])
 
 
 def _post(stack: Stack, path: str, body: dict[str, Any], token: str | None = None) -> Any:

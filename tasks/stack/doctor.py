@@ -8,16 +8,17 @@ import pwd
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
-from tasks.settings import REPOSITORY
+from tasks.commands import typed
+from tasks.settings import REPOSITORY, settings
 from tasks.stack import ports, postgres
 from tasks.stack.home import Home
-from tasks.stack.status import status
+from tasks.stack.status import Service, status
 
 _MEMORY_GB = 4.0
 _DISK_GB = 5.0
@@ -37,17 +38,31 @@ class Check:
 def examine() -> list[Check]:
     """All checks."""
     home = Home.of_settings()
+    if settings().stack == "compose":
+        return [_memory(), _disk(home), _open_mlflow(), *_services(status())]
     checks = [_python(), _packages(), _memory(), _folder(home), _disk(home), _user()]
     found = status()
     up = any(service.pid for service in found.values())
     if up:
-        for name, service in found.items():
-            fix = f"./mlops logs {name}; then ./mlops down && ./mlops up"
-            checks.append(Check(name, service.state == "running", service.state, fix))
+        checks.extend(_services(found))
     else:
         checks.append(Check("stack", ok=True, found="does not run; ./mlops up starts it"))
         checks.extend(_ports(home))
     return checks
+
+
+def _services(found: Mapping[str, Service]) -> Iterator[Check]:
+    for name, service in found.items():
+        fix = f"{typed(f'logs {name}')}; then {typed('down')} && {typed('up')}"
+        yield Check(name, service.state == "running", service.state, fix)
+
+
+def _open_mlflow() -> Check:
+    ours = settings()
+    fine = ours.mlflow_login or not ours.domain
+    found = "on" if ours.mlflow_login else "off: open to this machine"
+    fix = "Set MLOPS_MLFLOW_LOGIN=on: without it the gateway does not open MLflow under a domain."
+    return Check("MLflow's login", fine, found, fix)
 
 
 def _python() -> Check:

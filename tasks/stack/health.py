@@ -8,11 +8,12 @@ from typing import Any
 
 import psutil
 
+HOST = "127.0.0.1"
 TIMEOUT_S = 3.0
 
 
 def get(
-    port: int, path: str, *, host: str = "127.0.0.1", timeout: float = TIMEOUT_S
+    port: int, path: str, *, host: str = HOST, timeout: float = TIMEOUT_S
 ) -> tuple[int, bytes] | None:
     """Status and body of a GET, by default on this machine; `None` when nobody answers."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
@@ -64,19 +65,19 @@ def store(port: int) -> bool:
     return answer is not None and answer[0] // 100 == 4
 
 
-def mlflow(port: int) -> bool:
+def mlflow(port: int, *, host: str = HOST) -> bool:
     """Whether MLflow answers."""
-    return (answer := get(port, "/health")) is not None and answer[0] == http.client.OK
+    return (answer := get(port, "/health", host=host)) is not None and answer[0] == http.client.OK
 
 
-def gateway(port: int) -> bool:
+def gateway(port: int, *, host: str = HOST) -> bool:
     """Whether the gateway answers."""
-    return (answer := get(port, "/health")) is not None and answer[0] == http.client.OK
+    return (answer := get(port, "/health", host=host)) is not None and answer[0] == http.client.OK
 
 
-def airflow(port: int) -> dict[str, bool]:
+def airflow(port: int, *, host: str = HOST) -> dict[str, bool]:
     """Health of Airflow's parts as its api-server tells it; empty when that does not answer."""
-    answer = get(port, "/api/v2/monitor/health")
+    answer = get(port, "/api/v2/monitor/health", host=host)
     if answer is None or answer[0] != http.client.OK:
         return {}
     parts: dict[str, Any] = json.loads(answer[1])

@@ -8,19 +8,14 @@ import pwd
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
 from tasks.errors import MlopsError, UserError
+from tasks.stack import roles
 from tasks.stack.home import Home, write_private
 from tasks.stack.supervisor import Program
 
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor
-
-ROLES = ("airflow", "mlflow", "mlops")
-"""A role and a database each; `mlops` does not own its own, so that its ledger only grows."""
 SUPERUSER = "postgres"
 SYSTEM_USER = "mlops-postgres"
 """Runs PostgreSQL when the stack is started by root, whom PostgreSQL refuses."""
@@ -86,29 +81,7 @@ def socket_folder(home: Home) -> Path:
 
 def create_roles(home: Home, port: int) -> None:
     """Roles and databases; each role may connect to its own database only."""
-    import psycopg2
-
-    connection = psycopg2.connect(dsn(home, port, SUPERUSER), connect_timeout=10)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            for role in ROLES:
-                _create_role(cursor, role, _password(home, role))
-            cursor.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
-    finally:
-        connection.close()
-
-
-def _create_role(sql: cursor, role: str, password: str) -> None:
-    sql.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
-    verb = "ALTER" if sql.fetchone() else "CREATE"
-    sql.execute(f"{verb} ROLE {role} LOGIN PASSWORD %s", (password,))
-    sql.execute("SELECT 1 FROM pg_database WHERE datname = %s", (role,))
-    if not sql.fetchone():
-        owner = SUPERUSER if role == "mlops" else role
-        sql.execute(f"CREATE DATABASE {role} OWNER {owner}")
-    sql.execute(f"REVOKE ALL ON DATABASE {role} FROM PUBLIC")
-    sql.execute(f"GRANT CONNECT ON DATABASE {role} TO {role}")
+    roles.create(dsn(home, port, SUPERUSER), {role: _password(home, role) for role in roles.ROLES})
 
 
 def _password(home: Home, role: str) -> str:
@@ -139,7 +112,7 @@ def forget_killed(home: Home) -> None:
 
 
 def _write_passwords(home: Home) -> None:
-    for role in (SUPERUSER, *ROLES):
+    for role in (SUPERUSER, *roles.ROLES):
         line = f"*:*:*:{role}:{_password(home, role)}\n"  # any port: it may move
         path = home.pgpass(role)
         if not path.exists() or path.read_text() != line:

@@ -38,7 +38,9 @@ class Stack:
         """Where a service is, for its users."""
         if service == "postgres":
             return f"postgresql://127.0.0.1:{self.ports.postgres}"
-        return f"http://127.0.0.1:{getattr(self.ports, service)}"
+        # Airflow knows one address only, and behind the gateway that has this prefix.
+        prefix = "/airflow" if service == "airflow" else ""
+        return f"http://127.0.0.1:{getattr(self.ports, service)}{prefix}"
 
     def variables(self) -> dict[str, str]:
         """What `tasks.settings` reads: the content of the `env` file."""

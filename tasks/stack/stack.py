@@ -127,7 +127,7 @@ class _Start:
                 (self.home.store / bucket).mkdir(mode=0o700, exist_ok=True)
             self._add(services.store(stack))
         if "gateway" in self.only:
-            gateway.write_routes(self.home.gateway, stack.ports.gateway, load.names())
+            gateway.write_routes(self.home.gateway, load.names())
             self._add(services.gateway(stack))
         if "postgres" in self.only:
             superuser = postgres.dsn(self.home, stack.ports.postgres, postgres.SUPERUSER)

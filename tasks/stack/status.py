@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tasks.errors import UnavailableError
+from tasks.settings import settings
 from tasks.stack import health, ports, postgres
 from tasks.stack.home import Home
 from tasks.stack.services import AIRFLOW, SERVICES, Stack
@@ -28,6 +29,10 @@ class Service:
 
 def status() -> dict[str, Service]:
     """Ask supervisord for the processes and every server whether it answers, all at once."""
+    if settings().stack == "compose":
+        from tasks.stack import compose
+
+        return compose.status()
     home = Home.of_settings()
     stack = Stack(home, ports.load(home))
     known = _programs(home)

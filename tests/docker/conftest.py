@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
+import docker.errors
 import pytest
 
 from tasks.serving import engine
@@ -41,7 +43,8 @@ def remove_all() -> None:
     """Remove every container and image of the tests."""
     client: Any = engine.client()
     for one in client.containers.list(all=True, filters=engine.ours(), ignore_removed=True):
-        one.remove(force=True, v=True)
+        with suppress(docker.errors.APIError):  # a test that was cut short is still at it
+            one.remove(force=True, v=True)
     for kind in ("model", "requirements"):
         for one in client.images.list(filters=engine.ours(kind=kind)):
             client.images.remove(one.id, force=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,9 +18,11 @@ from sklearn.linear_model import LinearRegression, Ridge
 from tasks import tracking
 from tasks.errors import RunFailedError, UnavailableError
 from tasks.serving import engine, image, models
+from tasks.serving.container import ContainerTarget
 from tasks.serving.image import Image
 from tasks.settings import Settings, settings
 from tests.tasks.serving import examples
+from tests.waiting import until
 
 pytestmark = pytest.mark.docker
 NAME = "image_test"
@@ -61,12 +66,8 @@ def test_a_new_version_shares_the_requirement_layer(built: Image) -> None:
 def test_other_code_of_the_server_is_another_image(
     built: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for file in image.DOCKERFILES.glob("*.Dockerfile"):
-        text = file.read_text()
-        (tmp_path / file.name).write_text(
-            f"{text}ENV CHANGED=1\n" if file.name == "version.Dockerfile" else text
-        )
-    monkeypatch.setattr(image, "DOCKERFILES", tmp_path)
+    changed = (image.DOCKERFILES / "version.Dockerfile").read_text() + "ENV CHANGED=1\n"
+    monkeypatch.setattr(image, "DOCKERFILES", dockerfiles(tmp_path / "docker", version=changed))
     other = image.build(NAME, 1, "mlops")
     assert other.id != built.id
     monkeypatch.undo()
@@ -212,14 +213,21 @@ def test_no_such_version(docker_target: Settings) -> None:
             call(NAME, 99, "mlops")
 
 
-def leftovers() -> list[Any]:
-    """Images without a name that are known as ours."""
-    filters = {**engine.ours(), "dangling": True}
-    return list(engine.client().images.list(filters=filters))
+def dockerfiles(folder: Path, **texts: str) -> Path:
+    """The Dockerfiles, some of them others."""
+    folder.mkdir()
+    for file in image.DOCKERFILES.glob("*.Dockerfile"):
+        shutil.copy(file, folder)
+    for name, text in texts.items():
+        (folder / f"{name}.Dockerfile").write_text(text)
+    return folder
+
+
+EMPTY_LAYER = "ARG BASE\nFROM ${BASE}\nARG PROJECT\nARG PYTHON\nLABEL mlops.project=${PROJECT}\n"
 
 
 def test_clean_keeps_what_is_asked_for_and_leaves_nothing_else(
-    docker_target: Settings, tmp_path: Path
+    docker_target: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "cleaned"
     for estimator in (Ridge(), Ridge(alpha=2), LinearRegression()):
@@ -229,9 +237,49 @@ def test_clean_keeps_what_is_asked_for_and_leaves_nothing_else(
     assert [v for v in (1, 2, 3) if image.find(name, v, "mlops")] == [1, 3]
     assert image.find(NAME, 1, "mlops")  # another model's
     # A layer that no model needs, as when a build is killed before the model's files are added.
-    with with_requirements(tmp_path, "skops"):
-        unused = image._requirement_layer(models.fetch(name, 1))
+    monkeypatch.setattr(
+        image, "DOCKERFILES", dockerfiles(tmp_path / "docker", requirements=EMPTY_LAYER)
+    )
+    unused = image._requirement_layer(models.fetch(name, 1))
     image.clean(name, {3})
     assert image._get(unused.tag) is None
     assert [v for v in (1, 2, 3) if image.find(name, v, "mlops")] == [3]
-    assert leftovers() == []
+
+
+def build_slowly(environment: dict[str, str], folder: Path) -> None:
+    """Build in this process, with a step that takes minutes."""
+    os.environ.update(environment)
+    settings.cache_clear()
+    image.DOCKERFILES = folder
+    image.build(NAME, 1, "mlops")
+
+
+def left() -> tuple[list[str], list[str]]:
+    """Containers and unnamed images that are known as ours."""
+    filters = engine.ours()
+    client = engine.client()
+    containers = client.containers.list(all=True, filters=filters, ignore_removed=True)
+    images = client.images.list(filters={**filters, "dangling": True})
+    return [one.name for one in containers], [one.id for one in images]
+
+
+def test_a_killed_build_leaves_nothing_after_the_next_clean(built: Image, tmp_path: Path) -> None:
+    folder = dockerfiles(
+        tmp_path / "docker",
+        requirements=f"{EMPTY_LAYER}RUN python3 -c 'import time; time.sleep(300)'\n",
+    )
+    context = multiprocessing.get_context("forkserver")
+    environment = {key: text for key, text in os.environ.items() if key.startswith("MLOPS_")}
+    process = context.Process(target=build_slowly, args=(environment, folder))
+    process.start()
+    until(lambda: left()[0], 60, "the step runs")
+    process.kill()
+    process.join()
+    until(lambda: not running(left()[0]), 60, "the engine has noticed")
+    ContainerTarget().clean(NAME, {1})
+    assert left() == ([], [])
+    assert image.find(NAME, 1, "mlops") == built
+
+
+def running(names: list[str]) -> list[str]:
+    return [one.name for one in engine.client().containers.list() if one.name in names]

@@ -28,8 +28,8 @@ def links(reference: object) -> dict[str, str]:
 def test_a_version_has_a_run_a_page_and_an_endpoint() -> None:
     where = settings()
     assert links(VERSION) == {
-        "MLflow run": f"{where.tracking_uri}/#/runs/4f1a",
-        "Model version": f"{where.tracking_uri}/#/models/wine/versions/7",
+        "MLflow run": f"{where.tracking_page}/#/runs/4f1a",
+        "Model version": f"{where.tracking_page}/#/models/wine/versions/7",
         "Endpoint": f"{where.gateway_url}/models/wine/version",
     }
 

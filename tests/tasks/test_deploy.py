@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ from tasks.settings import Settings, settings
 from tasks.stack import stack, supervisor
 from tasks.stack.home import Home
 from tests.tasks.serving import examples
+from tests.tasks.serving.clients import Clients
 from tests.waiting import until
 
 NAME = "deploy_test"
@@ -91,46 +91,10 @@ def test_first_deployment_and_none_when_nothing_changed(gateway: Settings) -> No
     assert endpoints.endpoints()[NAME] == endpoints.Endpoint(endpoints.url(NAME), 1, "running")
 
 
-class Clients:
-    """Clients that post until told to end, 300 requests each at most, and keep what they got."""
-
-    def __init__(self) -> None:
-        self.got: Counter[tuple[int, str]] = Counter()
-        self.lock, self.ended = threading.Lock(), threading.Event()
-        self.threads = [
-            threading.Thread(target=self.call, args=(keep_alive,))
-            for keep_alive in (True, True, False, False)
-        ]
-
-    def call(self, keep_alive: bool) -> None:
-        headers = {} if keep_alive else {"connection": "close"}
-        with httpx.Client(timeout=30, headers=headers) as client:
-            for _ in range(300):
-                try:
-                    answer = client.post(url(), json=BODY)
-                    result = (answer.status_code, answer.headers.get("x-model-version", ""))
-                except httpx.TransportError as err:
-                    result = (0, repr(err))
-                with self.lock:
-                    self.got[result] += 1
-                if self.ended.wait(0.05):
-                    break
-
-    def __enter__(self) -> Clients:
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ended.set()
-        for thread in self.threads:
-            thread.join()
-
-
 @pytest.mark.usefixtures("first")
 def test_no_request_is_lost_in_a_swap() -> None:
     before = len(deployed())
-    with Clients() as clients:
+    with Clients(url(), BODY) as clients:
         champion(2)
         done = deploy.reconcile(NAME, "somebody")
         serving()

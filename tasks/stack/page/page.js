@@ -51,7 +51,7 @@ function row(name) {
   cells[1].appendChild(Object.assign(document.createElement("span"), { className: "state" }));
   show(cells[1].firstChild, "asking");
   cells[3].appendChild(document.createElement("code")).textContent =
-    "POST " + new URL(`models/${name}/invocations`, document.baseURI).href;
+    "POST " + new URL(`models/${name}/invocations`, document.baseURI).pathname;
   return line;
 }
 

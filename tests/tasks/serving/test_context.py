@@ -15,10 +15,10 @@ def folder(path: Path, names: list[str]) -> Path:
     return path
 
 
-def digest(path: Path, dockerfile: str = "FROM scratch\n") -> str:
-    with Context(dockerfile) as context:
+def digest(path: Path, pins: str = "a==1\n") -> str:
+    with Context({"pins.txt": pins}) as context:
         context.add("model", path)
-        return context.close()
+        return context.digest()
 
 
 def test_equal_content_is_an_equal_archive(tmp_path: Path) -> None:
@@ -32,16 +32,17 @@ def test_equal_content_is_an_equal_archive(tmp_path: Path) -> None:
 
 def test_other_content_is_another(tmp_path: Path) -> None:
     one = folder(tmp_path / "one", ["a", "b"])
-    known = {digest(one), digest(one, "FROM other\n"), digest(folder(tmp_path / "two", ["a", "c"]))}
+    known = {digest(one), digest(one, "a==2\n"), digest(folder(tmp_path / "two", ["a", "c"]))}
     (one / "a").write_text("other content")
     assert digest(one) not in known
     assert len(known) == 3
 
 
 def test_what_is_in_it(tmp_path: Path) -> None:
-    with Context("FROM scratch\n", {"pins.txt": "ä==1\n"}) as context:
+    with Context({"pins.txt": "ä==1\n"}) as context:
         context.add("model", folder(tmp_path / "one", ["deep/c"]))
-        context.close()
+        context.digest()
+        context.close("FROM scratch\n")
         with tarfile.open(fileobj=context.file) as archive:
             found = {one.name: one for one in archive.getmembers()}
             assert sorted(found) == ["Dockerfile", "model/deep/c", "pins.txt"]

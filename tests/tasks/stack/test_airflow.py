@@ -71,7 +71,7 @@ def request(
 
 def token(running: Stack) -> str:
     login = {"username": services.ADMIN, "password": running.secrets.airflow_admin}
-    return str(request(running, "POST", "/auth/token", login)[1]["access_token"])
+    return str(request(running, "POST", "/airflow/auth/token", login)[1]["access_token"])
 
 
 def test_everything_is_healthy(running: Stack) -> None:
@@ -106,7 +106,7 @@ def test_no_secret_is_on_a_command_line(running: Stack) -> None:
 
 def test_airflow_lets_in_who_has_the_password(running: Stack) -> None:
     wrong = {"username": services.ADMIN, "password": "admin"}
-    assert request(running, "POST", "/auth/token", wrong)[0] == 401
+    assert request(running, "POST", "/airflow/auth/token", wrong)[0] == 401
     assert request(running, "GET", "/api/v2/dags")[0] == 401
     assert request(running, "GET", "/api/v2/dags", token=token(running))[0] == 200
     file = running.home.airflow / "passwords.json"

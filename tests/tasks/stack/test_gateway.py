@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tasks.settings import settings
 from tasks.stack import gateway, health, leftovers, ports, services
 from tasks.stack.home import Home
 from tasks.stack.services import Stack
@@ -75,11 +76,22 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A gateway for the models `one` and `two`."""
+    """A gateway for the models `one` and `two`, with servers in place of Airflow and MLflow."""
     home = Home(tmp_path_factory.mktemp("gateway"))
     home.create()
     stack = Stack(home, ports.Ports(gateway=ports.unused()))
-    gateway.write_routes(home.gateway, stack.ports.gateway, ["one", "two"])
+    behind = Model("airflow"), Model("mlflow")
+    given = {
+        "MLOPS_HOME": str(home.root),
+        "MLOPS_GATEWAY_LISTEN": f"127.0.0.1:{stack.ports.gateway}",
+        "MLOPS_AIRFLOW_URL": f"http://{behind[0].address}/airflow",
+        "MLFLOW_TRACKING_URI": f"http://{behind[1].address}",
+    }
+    patch = pytest.MonkeyPatch()
+    for name, value in given.items():
+        patch.setenv(name, value)
+    settings.cache_clear()
+    gateway.write_routes(home.gateway, ["one", "two"])
     supervisor = Supervisor(home)
     leftovers.record(home, supervisor.start())
     supervisor.add(services.gateway(stack))
@@ -88,13 +100,17 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     pid = supervisor.pid()
     os.kill(pid or 0, signal.SIGTERM)
     until(lambda: supervisor.pid() is None, 20, "supervisord has ended")
+    for server in behind:
+        server.stop()
+    patch.undo()
+    settings.cache_clear()
 
 
 @pytest.fixture
 def models(running: Stack) -> Iterator[tuple[Model, Model]]:
     """Two servers, the first of which serves `one`."""
     pair = Model("first"), Model("second")
-    gateway.switch(running.home.gateway, "one", pair[0].address)
+    gateway.switch(running.home.gateway, "one", [pair[0].address])
     yield pair
     gateway.remove(running.home.gateway, "one")
     for model in pair:
@@ -119,7 +135,7 @@ def test_a_request_reaches_the_models_server_below_its_prefix(
     assert seen == {"name": "first", "path": "/invocations?a=1", "body": "body"}
 
 
-@pytest.mark.parametrize("path", ["/models/three/invocations", "/models/", "/", "/upstreams/one"])
+@pytest.mark.parametrize("path", ["/models/three/invocations", "/models/", "/", "/caddy.json"])
 def test_an_unknown_model_is_404_in_mlflows_words(running: Stack, path: str) -> None:
     status, error = ask(running, "POST", path, "{}")
     assert status == 404
@@ -139,7 +155,7 @@ def test_a_short_gap_is_waited_for(running: Stack, models: tuple[Model, Model]) 
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(ask, running, "POST", "/models/one/invocations", "x")
         time.sleep(1)  # the gap itself
-        gateway.switch(running.home.gateway, "one", second.address)
+        gateway.switch(running.home.gateway, "one", [second.address])
         status, seen = pending.result()
     assert (status, seen["name"]) == (200, "second")
 
@@ -172,7 +188,7 @@ def test_a_switch_under_traffic_loses_no_request(
         for turn in range(1, 11):
             seen = len(answers)
             until(lambda seen=seen: len(answers) > seen + 50, 30, "requests are answered")
-            gateway.switch(running.home.gateway, "one", models[turn % 2].address)
+            gateway.switch(running.home.gateway, "one", [models[turn % 2].address])
         done.set()
         for one in clients:
             one.result()
@@ -184,25 +200,102 @@ def test_a_switch_under_traffic_loses_no_request(
 def test_a_new_route_is_read_without_a_restart(running: Stack, models: tuple[Model, Model]) -> None:
     folder = running.home.gateway
     assert ask(running, "GET", "/models/new/ping")[0] == 404
-    assert gateway.write_routes(folder, running.ports.gateway, ["two", "one", "new"])
-    gateway.switch(folder, "new", models[1].address)
+    assert gateway.write_routes(folder, ["two", "one", "new"])
+    gateway.switch(folder, "new", [models[1].address])
     try:
         until(lambda: ask(running, "GET", "/models/new/ping")[0] == 200, 20, "the route is there")
-        assert not gateway.write_routes(folder, running.ports.gateway, ["new", "one", "two", "one"])
+        assert not gateway.write_routes(folder, ["new", "one", "two", "one"])
     finally:
         gateway.remove(folder, "new")
 
 
 def test_what_serves_is_told(running: Stack, models: tuple[Model, Model]) -> None:
     folder = running.home.gateway
-    assert gateway.current(folder, "one") == models[0].address
-    assert gateway.current(folder, "two") is None
+    assert gateway.current(folder, "one") == (models[0].address,)
+    assert gateway.current(folder, "two") == ()
     gateway.remove(folder, "two")  # there is none: no error
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 12])
+def test_requests_go_to_each_of_several_servers(running: Stack, count: int) -> None:
+    folder = running.home.gateway
+    several = [Model(f"server {number}") for number in range(count)]
+    try:
+        gateway.switch(folder, "one", [model.address for model in several])
+        assert gateway.current(folder, "one") == tuple(model.address for model in several)
+        seen = [ask(running, "GET", "/models/one/x")[1]["name"] for _ in range(24)]
+        shares = {model.name: seen.count(model.name) for model in several}
+        assert min(shares.values()) >= 24 // 12 * (12 // count)
+    finally:
+        gateway.remove(folder, "one")
+        for model in several:
+            model.stop()
+
+
+def test_a_dead_one_of_several_loses_no_request(
+    running: Stack, models: tuple[Model, Model]
+) -> None:
+    gateway.switch(running.home.gateway, "one", [model.address for model in models])
+    models[0].stop()
+    answers = [ask(running, "POST", "/models/one/x", "body") for _ in range(24)]
+    assert {(status, seen["name"]) for status, seen in answers} == {(200, "second")}
+
+
+def test_a_switch_leaves_nothing_behind(running: Stack, models: tuple[Model, Model]) -> None:
+    folder = running.home.gateway
+    gateway.switch(folder, "one-two", [models[0].address])  # a name that begins as another does
+    for addresses in (["a:1"], ["a:1", "b:2"], ["a:1"]):
+        gateway.switch(folder, "one", addresses)
+    found = {path.name for path in (folder / "upstreams").iterdir()}
+    assert {"one", "one-two"} <= found
+    assert len(found) == 4
+    assert gateway.current(folder, "one-two") == (models[0].address,)
+    gateway.remove(folder, "one-two")
+    gateway.remove(folder, "one")
+    assert list((folder / "upstreams").iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [0, 13])
+def test_too_few_and_too_many_servers_are_refused(running: Stack, count: int) -> None:
+    with pytest.raises(ValueError, match="'addresses' of a model must be 1 to 12"):
+        gateway.switch(running.home.gateway, "one", ["a:1"] * count)
+
+
+def test_the_start_page_and_its_files(running: Stack) -> None:
+    for path, kind, part in (
+        ("/", "text/html", b"<title>"),
+        ("/page.css", "text/css", b"body"),
+        ("/page.js", "text/javascript", b"fetch"),
+        ("/models.json", "application/json", b'["new", "one", "two"]'),
+    ):
+        answer = raw(running, path)
+        assert answer.status == 200
+        assert answer.getheader("Content-Type", "").startswith(kind)
+        assert part in answer.read()
+        assert "default-src 'none'" in answer.getheader("Content-Security-Policy", "")
+
+
+def test_airflow_keeps_its_prefix_and_mlflow_has_none(running: Stack) -> None:
+    assert ask(running, "GET", "/airflow/dags?x=1")[1] == {
+        "name": "airflow", "path": "/airflow/dags?x=1", "body": "",
+    }  # fmt: skip
+    assert ask(running, "POST", "/mlflow/ajax-api/x", "b")[1] == {
+        "name": "mlflow", "path": "/ajax-api/x", "body": "b",
+    }  # fmt: skip
+    for path in ("/airflow", "/mlflow"):
+        answer = raw(running, path)
+        assert (answer.status, answer.getheader("Location")) == (302, f"{path}/")
+
+
+def raw(stack: Stack, path: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", stack.ports.gateway, timeout=30)
+    connection.request("GET", path)
+    return connection.getresponse()
 
 
 @pytest.mark.parametrize("name", ["../caddy.json", "a/b", "", ".hidden", "{env.HOME}"])
 def test_a_name_that_is_no_file_name_is_refused(running: Stack, name: str) -> None:
     with pytest.raises(ValueError, match="'name' of a model must"):
-        gateway.switch(running.home.gateway, name, "127.0.0.1:1")
+        gateway.switch(running.home.gateway, name, ["127.0.0.1:1"])
     with pytest.raises(ValueError, match="'name' of a model must"):
-        gateway.write_routes(running.home.gateway, running.ports.gateway, [name])
+        gateway.write_routes(running.home.gateway, [name])

@@ -12,12 +12,12 @@ import psycopg2
 import pytest
 
 from tasks.settings import Settings
-from tasks.stack import ports, postgres
+from tasks.stack import ports, postgres, roles
 from tasks.stack.home import Home
 from tasks.stack.supervisor import Supervisor
 
-DATABASES = (*postgres.ROLES, "postgres", "template1")
-ELSEWHERE = [(role, other) for role in postgres.ROLES for other in DATABASES if role != other]
+DATABASES = (*roles.ROLES, "postgres", "template1")
+ELSEWHERE = [(role, other) for role in roles.ROLES for other in DATABASES if role != other]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def query(dsn: str, sql: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-@pytest.mark.parametrize("role", postgres.ROLES)
+@pytest.mark.parametrize("role", roles.ROLES)
 def test_a_role_reaches_its_own_database(home: Home, port: int, role: str) -> None:
     who = query(postgres.dsn(home, port, role), "SELECT current_user, current_database()")
     assert who == [(role, role)]
@@ -57,7 +57,7 @@ def test_a_role_is_refused_elsewhere(home: Home, port: int, role: str, other: st
         query(postgres.dsn(home, port, role, other), "SELECT 1")
 
 
-@pytest.mark.parametrize("role", [*postgres.ROLES, postgres.SUPERUSER])
+@pytest.mark.parametrize("role", [*roles.ROLES, postgres.SUPERUSER])
 @pytest.mark.parametrize("password", ["", "wrong", "postgres"])
 def test_a_password_is_asked_on_the_host_and_on_the_socket(
     home: Home, port: int, role: str, password: str
@@ -105,7 +105,7 @@ def test_no_secret_is_on_a_command_line(home: Home) -> None:
 
 
 def test_password_files_are_private(home: Home) -> None:
-    paths = [home.pgpass(role) for role in (*postgres.ROLES, postgres.SUPERUSER)]
+    paths = [home.pgpass(role) for role in (*roles.ROLES, postgres.SUPERUSER)]
     assert {stat.S_IMODE(path.stat().st_mode) for path in paths} == {0o600}
 
 

@@ -1,0 +1,109 @@
+"""What people look at, in a real browser, through the gateway."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.compose.conftest import Project
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+
+NAME = "diabetes_progression"
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The machine's own Chromium, or the one that Playwright has installed."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=found, args=list(QUIET))
+
+
+@pytest.fixture
+def page(browser: Browser, project: Project) -> Iterator[Page]:
+    context = browser.new_context(base_url=project.url())
+    context.set_default_timeout(30_000)
+    page = context.new_page()
+    yield page
+    context.close()
+
+
+def sign_in(page: Page, project: Project) -> None:
+    exports = project.exports()
+    page.goto("/airflow/")
+    page.fill("input[name=username]", exports["MLOPS_AIRFLOW_USER"])
+    page.fill("input[name=password]", exports["MLOPS_AIRFLOW_PASSWORD"])
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Dags").first).to_be_visible(timeout=30_000)
+
+
+def test_the_start_page_shows_states_and_leads_on(page: Page) -> None:
+    broken: list[str] = []
+    page.on("console", lambda said: broken.append(said.text) if "Policy" in said.text else None)
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.goto("/")
+    for part in ("airflow", "mlflow"):
+        expect(page.locator(f"#{part} .state")).to_have_text("running", timeout=30_000)
+    model = page.locator(f"#model-{NAME}")
+    expect(model).to_contain_text(f"/models/{NAME}/invocations")
+    expect(model.locator(".state")).to_have_text("not served", timeout=30_000)
+    page.click("#mlflow")
+    expect(page).to_have_url("/mlflow/")
+    assert broken == []
+
+
+def test_a_stopped_service_shows_as_such(page: Page, project: Project) -> None:
+    project.compose("stop", "mlflow")
+    try:
+        page.goto("/")
+        expect(page.locator("#mlflow .state")).to_have_text("failed", timeout=30_000)
+        expect(page.locator("#airflow .state")).to_have_text("running", timeout=30_000)
+        assert httpx.get(f"{project.url()}/mlflow/").status_code == 503
+        assert "mlflow     failed" not in project.cli("status", check=False).stdout
+        stopped = project.cli("status", check=False)
+        assert stopped.returncode == 3
+        assert "stopped" in stopped.stdout
+    finally:
+        project.up()
+
+
+def test_sign_in_and_the_form_in_airflow(page: Page, project: Project) -> None:
+    sign_in(page, project)
+    assert page.url.startswith(f"{project.url()}/airflow/")
+    page.goto(f"/airflow/dags/train__{NAME}")
+    page.get_by_role("button", name="Trigger").first.click()
+    expect(
+        page.get_by_label("trials").or_(page.locator("[name=element_trials]")).first
+    ).to_be_visible()
+
+
+def test_an_experiment_and_a_tag_in_mlflow(page: Page, project: Project) -> None:
+    page.goto("/mlflow/#/experiments")
+    page.get_by_role("button", name="Create").first.click()
+    page.get_by_label("Experiment Name").fill("made in a browser")
+    page.get_by_role("dialog").get_by_role("button", name="Create").click()
+    found = f"{project.url('MLFLOW')}/api/2.0/mlflow/experiments/get-by-name"
+    expect(page.get_by_text("made in a browser").first).to_be_visible()
+    answer = httpx.get(found, params={"experiment_name": "made in a browser"})
+    assert answer.json()["experiment"]["lifecycle_stage"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/nonesuch", 404),
+        ("/models/nonesuch/ping", 404),
+        ("/upstreams/x", 404),
+        ("/caddy.json", 404),
+    ],
+)
+def test_nothing_else_is_served(project: Project, path: str, status: int) -> None:
+    answer = httpx.get(project.url() + path)
+    assert answer.status_code == status
+    assert answer.json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"

@@ -1,0 +1,116 @@
+"""`docker compose up -d --wait`, and how its containers are fenced in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.compose.conftest import Project, docker
+from tests.waiting import until
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+
+UP_S = 90
+IDLE_BYTES = 2.0e9
+ROOT = {"secrets", "docker-filter", "postgres"}
+"""The one gives files to their readers, the other reads the socket, the last becomes `postgres`."""
+ADDED = {
+    "secrets": {"CHOWN", "DAC_OVERRIDE", "FOWNER"},
+    "postgres": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"},
+    "gateway": {"NET_BIND_SERVICE"},
+}
+
+
+def service_of(container: dict[str, Any]) -> str:
+    return str(container["Config"]["Labels"]["com.docker.compose.service"])
+
+
+def test_all_is_healthy_in_time(project: Project) -> None:
+    assert float(project.env["FIRST_UP"]) <= UP_S
+    for container in project.containers().values():
+        state = container["State"]
+        if state["Status"] == "exited":
+            assert state["ExitCode"] == 0, service_of(container)
+        else:
+            assert state["Health"]["Status"] == "healthy", service_of(container)
+
+
+def test_a_second_up_changes_nothing(project: Project) -> None:
+    before = {name: one["Id"] for name, one in project.containers().items()}
+    running = {
+        name: one["State"]["StartedAt"]
+        for name, one in project.containers().items()
+        if one["State"]["Running"]
+    }
+    project.up()
+    after = project.containers()
+    assert {name: one["Id"] for name, one in after.items()} == before
+    assert {name: after[name]["State"]["StartedAt"] for name in running} == running
+    assert all(one["State"]["ExitCode"] == 0 for one in after.values())
+
+
+def test_idle_memory(project: Project) -> None:
+    lines = docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}").splitlines()
+    used = {name: used for name, used, *_ in map(str.split, lines) if project.name in name}
+    assert "airflow-scheduler" in "".join(used)
+    assert sum(map(number, used.values())) <= IDLE_BYTES, used
+
+
+def number(text: str) -> float:
+    """Bytes of `12.3MiB`."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1)):
+        if text.endswith(unit):
+            return float(text.removesuffix(unit)) * factor
+    raise ValueError(text)
+
+
+def test_ports_are_published_on_this_machine_only(project: Project) -> None:
+    found = {
+        binding["HostPort"]
+        for container in project.containers().values()
+        for bindings in (container["HostConfig"]["PortBindings"] or {}).values()
+        for binding in bindings
+        if binding["HostIp"] == "127.0.0.1" or pytest.fail(f"{binding} is open to others")
+    }
+    assert found == {value for name, value in project.env.items() if name.endswith("_PORT")}
+
+
+def test_every_container_is_fenced_in(project: Project) -> None:
+    for container in project.containers().values():
+        service, host = service_of(container), container["HostConfig"]
+        assert host["ReadonlyRootfs"], service
+        assert host["CapDrop"] == ["ALL"], service
+        assert set(host["CapAdd"] or ()) == ADDED.get(service, set()), service
+        assert "no-new-privileges:true" in host["SecurityOpt"], service
+        assert not host["Privileged"], service
+        assert host["Memory"] > 0, service
+        assert host["Init"], service
+        assert {"max-size", "max-file"} <= set(host["LogConfig"]["Config"]), service
+        user = container["Config"]["User"]
+        assert (user in ("", "0:0")) == (service in ROOT), (service, user)
+        sockets = [mount for mount in container["Mounts"] if "docker.sock" in mount["Source"]]
+        assert bool(sockets) == (service == "docker-filter"), service
+
+
+def test_the_programs_of_postgres_have_no_rights(project: Project) -> None:
+    status = project.inside("postgres", "sh", "-c", "grep CapEff /proc/[0-9]*/status")
+    effective = {
+        line.split(":")[0].split("/")[2]: int(line.split()[-1], 16) for line in status.splitlines()
+    }
+    names = project.inside("postgres", "sh", "-c", "grep -l '^postgres' /proc/[0-9]*/comm")
+    servers = [line.split("/")[2] for line in names.splitlines()]
+    assert servers
+    assert {effective[pid] for pid in servers} == {0}
+
+
+@pytest.mark.parametrize("service", ["mlflow", "gateway", "airflow-triggerer"])
+def test_a_killed_service_comes_back_by_itself(project: Project, service: str) -> None:
+    before = project.service(service)["State"]["Pid"]
+    project.inside(service, "sh", "-c", "kill -9 -1", check=False)
+
+    def back() -> bool:
+        state = project.service(service)["State"]
+        return bool(state["Pid"] not in (0, before) and state["Health"]["Status"] == "healthy")
+
+    until(back, 120, f"{service} is healthy again")

@@ -1,0 +1,46 @@
+"""Clients that call an endpoint all the while."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any
+
+import httpx
+
+
+class Clients:
+    """Clients that post until told to end, 300 requests each at most, and keep what they got."""
+
+    def __init__(self, url: str, body: dict[str, Any]) -> None:
+        self.url, self.body = url, body
+        self.got: Counter[tuple[int, str]] = Counter()
+        self.lock, self.ended = threading.Lock(), threading.Event()
+        self.threads = [
+            threading.Thread(target=self.call, args=(keep_alive,))
+            for keep_alive in (True, True, False, False)
+        ]
+
+    def call(self, keep_alive: bool) -> None:
+        headers = {} if keep_alive else {"connection": "close"}
+        with httpx.Client(timeout=30, headers=headers, trust_env=False) as client:
+            for _ in range(300):
+                try:
+                    answer = client.post(self.url, json=self.body)
+                    result = (answer.status_code, answer.headers.get("x-model-version", ""))
+                except httpx.TransportError as err:
+                    result = (0, repr(err))
+                with self.lock:
+                    self.got[result] += 1
+                if self.ended.wait(0.05):
+                    break
+
+    def __enter__(self) -> Clients:
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        for thread in self.threads:
+            thread.join()
