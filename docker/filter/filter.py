@@ -108,9 +108,10 @@ class Engine:
                     head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
             except (TimeoutError, ConnectionError) as err:
                 raise EngineGoneError(err) from err
-        if not body:
-            raise EngineGoneError("it hung up")
-        status, found = int(head.split()[1]), json.loads(body)
+        try:
+            status, found = int(head.split()[1]), json.loads(body)
+        except (ValueError, IndexError) as err:
+            raise EngineGoneError("it hung up, or is none") from err
         if status != HTTPStatus.OK:
             raise Refusal(status, str(found["message"]))
         return found
@@ -176,7 +177,9 @@ class Filter:
             self._admit()
             request = await read_head(reader)
             asked = f"{request.method} {request.path[:200]}"
-            log.info("ALLOW %s %s: %s", who, asked, await self._answer(request, client))
+            status = await self._answer(request, client)
+            level = logging.DEBUG if request.path.endswith("/_ping") else logging.INFO
+            log.log(level, "ALLOW %s %s: %s", who, asked, status)
         except Refusal as err:
             kind = "DENY" if err.status in {400, 403, 408, 413, 431} else "FAIL"
             log.warning("%s %s %s: %s", kind, who, asked, err.message)
@@ -209,8 +212,9 @@ class Filter:
         return await self._engine.relay(head, client)
 
     def _find(self, request: Request) -> tuple[Endpoint, str, dict[str, str]]:
-        match = re.fullmatch(r"(/v1\.[0-9]{2})?(/[A-Za-z0-9_.:@/-]*)", request.path)
-        for endpoint in self._endpoints if match and ".." not in request.path else ():
+        path = request.path.replace("%40", "@")  # docker-py quotes the @ of a digest
+        match = re.fullmatch(r"(/v1\.[0-9]{2})?(/[A-Za-z0-9_.:@/-]*)", path)
+        for endpoint in self._endpoints if match and ".." not in path else ():
             names = endpoint.match(request.method, match[2])  # type: ignore[index]
             if names is not None:
                 return endpoint, match[1] or "", names  # type: ignore[index]

@@ -115,8 +115,10 @@ def _remove_unused_layers() -> None:
 
 
 def _remove(summary: dict[str, Any]) -> None:
-    """Remove an image under all its names, unless a container of somebody's needs it."""
-    for name in _names(summary) or [summary["Id"]]:
+    """Remove an image under our names for it, unless a container of somebody's needs it."""
+    names = _names(summary)
+    ours = [name for name in names if name.startswith(f"{settings().image_prefix}/")]
+    for name in ours if names else [summary["Id"]]:
         try:
             client().images.remove(name)
         except docker.errors.APIError as err:

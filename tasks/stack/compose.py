@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -116,6 +117,6 @@ def _database_password() -> str:
     """The password of the role `mlops`, from the password file that the settings name."""
     from psycopg2.extensions import parse_dsn
 
-    with open(parse_dsn(settings().database)["passfile"], encoding="utf-8") as file:  # noqa: PTH123
-        lines = [line.rstrip("\n").split(":", 4) for line in file]
-    return next(secret for *_, role, secret in lines if role == "mlops")
+    lines = Path(parse_dsn(settings().database)["passfile"]).read_text().splitlines()
+    known = dict(line.split(":", 4)[3:] for line in lines)
+    return known["mlops"]

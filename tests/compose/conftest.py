@@ -44,7 +44,7 @@ class Project:
         done = subprocess.run(
             ["docker", "compose", *words],
             cwd=self.folder,
-            env={**os.environ, **self.env},
+            env={**os.environ, "PWD": str(self.folder), **self.env},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -35,13 +35,16 @@ EVERY_PORT = (80, 443, 2019, 2375, 5000, 5432, 6379, 8000, 8001, 8080, 8793, 897
 
 
 def addresses(project: Project) -> dict[str, dict[str, str]]:
-    """Each running service's addresses by network."""
-    return {
-        one["Config"]["Labels"]["com.docker.compose.service"]: {
-            name: network["IPAddress"] for name, network in networks(one).items()
-        }
+    """Addresses of each running service, but the models, by network."""
+    running = {
+        one["Config"]["Labels"]["com.docker.compose.service"]: one
         for one in project.containers().values()
         if one["State"]["Running"]
+    }
+    return {
+        service: {name: network["IPAddress"] for name, network in networks(one).items()}
+        for service, one in running.items()
+        if not service.startswith("model-")
     }
 
 

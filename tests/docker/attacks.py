@@ -1,37 +1,18 @@
 """What somebody who reaches the filter would try, as requests, against a victim that is not ours.
 
-Every attack that the engine itself would serve is also sent to the bare engine, where it must do harm:
-or its denial by the filter would show nothing.
+Every attack that the engine itself would serve is also sent to the bare engine, where it must do
+harm: or its denial by the filter would show nothing.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
-import tarfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from tests.docker.filtering import BASE, archive, http
-from tests.docker.world import World, container, own_labels
-
-Make = Callable[[World], bytes]
-
-
-@dataclass(frozen=True)
-class Attack:
-    """A request, and how its harm shows."""
-
-    name: str
-    request: Make
-    leak: Callable[[World], str] | None = None
-    """What must not be read in the answer."""
-    bare: bool = True
-    """Whether the engine by itself would do it, and do nobody else harm."""
-    served: bool = False
-    """Whether the filter may serve it, once made harmless."""
+from tests.docker.world import Attack, Make, World, container, own_labels
 
 
 def secret(world: World) -> str:
@@ -161,9 +142,7 @@ CREATE = (
 )
 
 
-def _to(
-    method: str, path: str, body: bytes | str | Mapping[str, Any] = b"", **headers: str
-) -> Make:
+def to(method: str, path: str, body: bytes | str | Mapping[str, Any] = b"", **headers: str) -> Make:
     return lambda w: http(
         method,
         path.format(
@@ -184,77 +163,80 @@ def _to(
 EXEC = {"Cmd": ["cat", "/etc/hostname"], "AttachStdout": True}
 FILE = archive({"x": "y"})
 CONTAINERS = (
-    Attack("stop", _to("POST", "/containers/{victim}/stop?t=0")),
-    Attack("stop by id", _to("POST", "/containers/{id}/stop?t=0")),
-    Attack("stop by the start of its id", _to("POST", "/containers/{short}/stop?t=0")),
-    Attack("kill", _to("POST", "/v1.41/containers/{victim}/kill")),
-    Attack("kill by an old version", _to("POST", "/v1.24/containers/{victim}/kill")),
-    Attack("restart", _to("POST", "/containers/{victim}/restart?t=0")),
-    Attack("pause", _to("POST", "/containers/{victim}/pause")),
-    Attack("rename", _to("POST", "/containers/{victim}/rename?name={marker}-x")),
-    Attack("update", _to("POST", "/containers/{victim}/update", {"PidsLimit": 9})),
-    Attack("remove", _to("DELETE", "/containers/{victim}?force=1")),
-    Attack("remove by the start of its id", _to("DELETE", "/containers/{short}?force=1")),
-    Attack("inspect", _to("GET", "/containers/{victim}/json"), secret),
-    Attack("inspect by the start of its id", _to("GET", "/containers/{short}/json"), secret),
-    Attack("logs", _to("GET", "/containers/{victim}/logs?stdout=1"), secret),
+    Attack("stop", to("POST", "/containers/{victim}/stop?t=0")),
+    Attack("stop by id", to("POST", "/containers/{id}/stop?t=0")),
+    Attack("stop by the start of its id", to("POST", "/containers/{short}/stop?t=0")),
+    Attack("kill", to("POST", "/v1.41/containers/{victim}/kill")),
+    Attack("kill by an old version", to("POST", "/v1.24/containers/{victim}/kill")),
+    Attack("restart", to("POST", "/containers/{victim}/restart?t=0")),
+    Attack("pause", to("POST", "/containers/{victim}/pause")),
+    Attack("rename", to("POST", "/containers/{victim}/rename?name={marker}-x")),
+    Attack("update", to("POST", "/containers/{victim}/update", {"PidsLimit": 9})),
+    Attack("remove", to("DELETE", "/containers/{victim}?force=1")),
+    Attack("remove by the start of its id", to("DELETE", "/containers/{short}?force=1")),
+    Attack("inspect", to("GET", "/containers/{victim}/json"), secret),
+    Attack("inspect by the start of its id", to("GET", "/containers/{short}/json"), secret),
+    Attack("logs", to("GET", "/containers/{victim}/logs?stdout=1"), secret),
     Attack(
         "stats",
-        _to("GET", "/containers/{victim}/stats?stream=0&one-shot=1"),
+        to("GET", "/containers/{victim}/stats?stream=0&one-shot=1"),
         lambda _: "memory_stats",
     ),
-    Attack("top", _to("GET", "/containers/{victim}/top"), lambda _: "python3"),
-    Attack("wait", _to("POST", "/containers/{victim}/wait?condition=not-running"), bare=False),
-    Attack("changes", _to("GET", "/containers/{victim}/changes"), bare=False),
-    Attack("attach", _to("POST", "/containers/{victim}/attach?logs=1&stdout=1"), secret),
-    Attack("attach by web socket", _to("GET", "/containers/{victim}/attach/ws"), bare=False),
-    Attack("exec", _to("POST", "/containers/{victim}/exec", EXEC)),
-    Attack("exec in our own", _to("POST", "/containers/{own}/exec", {**EXEC, "Privileged": True})),
-    Attack("update our own", _to("POST", "/containers/{own}/update", {"PidsLimit": -1})),
-    Attack("rename our own", _to("POST", "/containers/{own}/rename?name={marker}-postgres")),
+    Attack("top", to("GET", "/containers/{victim}/top"), lambda _: "python3"),
+    Attack("wait", to("POST", "/containers/{victim}/wait?condition=not-running"), bare=False),
+    Attack("changes", to("GET", "/containers/{victim}/changes"), bare=False),
+    Attack("attach", to("POST", "/containers/{victim}/attach?logs=1&stdout=1"), secret),
+    Attack("attach by web socket", to("GET", "/containers/{victim}/attach/ws"), bare=False),
+    Attack("exec", to("POST", "/containers/{victim}/exec", EXEC)),
+    Attack("exec in our own", to("POST", "/containers/{own}/exec", {**EXEC, "Privileged": True})),
+    Attack("update our own", to("POST", "/containers/{own}/update", {"PidsLimit": -1})),
+    Attack("rename our own", to("POST", "/containers/{own}/rename?name={marker}-postgres")),
     Attack(
         "copy out",
-        _to("GET", "/containers/{victim}/archive?path=/etc/hostname"),
+        to("GET", "/containers/{victim}/archive?path=/etc/hostname"),
         lambda _: "hostname",
     ),
-    Attack("copy in", _to("PUT", "/containers/{victim}/archive?path=/", FILE), bare=False),
-    Attack("export", _to("GET", "/containers/{victim}/export"), bare=False),
-    Attack("commit", _to("POST", "/commit?container={victim}&repo={marker}/stolen", {})),
+    Attack("copy in", to("PUT", "/containers/{victim}/archive?path=/", FILE), bare=False),
+    Attack("export", to("GET", "/containers/{victim}/export"), bare=False),
+    Attack("commit", to("POST", "/commit?container={victim}&repo={marker}/stolen", {})),
     Attack(
-        "commit our own", _to("POST", "/commit?container={own}&repo={marker}-foreign/app&tag=1", {})
+        "commit our own",
+        to("POST", "/commit?container={own}&repo={marker}-foreign/app&tag=1", {}),
     ),
     Attack(
         "checkpoint",
-        _to("POST", "/containers/{own}/start?checkpoint-dir=/etc&checkpoint=x"),
+        to("POST", "/containers/{own}/start?checkpoint-dir=/etc&checkpoint=x"),
         bare=False,
     ),
-    Attack("prune containers", _to("POST", "/containers/prune"), bare=False),
-    Attack("list", _to("GET", "/containers/json?all=1"), victims_name, served=True),
+    Attack("prune containers", to("POST", "/containers/prune"), bare=False),
+    Attack("list", to("GET", "/containers/json?all=1"), victims_name, served=True),
     Attack(
         "list with size",
-        _to("GET", "/v1.41/containers/json?all=1&size=1"),
+        to("GET", "/v1.41/containers/json?all=1&size=1"),
         victims_name,
         served=True,
     ),
     Attack(
         "list by name",
-        _to("GET", "/containers/json?filters=%7B%22name%22:[%22{victim}%22]%7D"),
+        to("GET", "/containers/json?filters=%7B%22name%22:[%22{victim}%22]%7D"),
         victims_name,
         served=True,
     ),
-    Attack("list around a victim", _to("GET", "/containers/json?all=1&since={victim}"), bare=False),
+    Attack("list around a victim", to("GET", "/containers/json?all=1&since={victim}"), bare=False),
     Attack(
-        "start with a body", _to("POST", "/containers/{own}/start", {"Binds": ["/:/x"]}), bare=False
+        "start with a body",
+        to("POST", "/containers/{own}/start", {"Binds": ["/:/x"]}),
+        bare=False,
     ),
 )
 
 ENGINE = (
-    Attack("info", _to("GET", "/info"), lambda _: "DockerRootDir"),
-    Attack("events", _to("GET", "/events?since=1&until=2"), bare=False),
-    Attack("disk usage", _to("GET", "/system/df"), victims_name, bare=False),
-    Attack("prune everything", _to("POST", "/system/prune"), bare=False),
-    Attack("networks", _to("GET", "/networks"), lambda w: f"{w.marker}-other"),
-    Attack("network", _to("POST", "/networks/create", {"Name": "x"}), bare=False),
+    Attack("info", to("GET", "/info"), lambda _: "DockerRootDir"),
+    Attack("events", to("GET", "/events?since=1&until=2"), bare=False),
+    Attack("disk usage", to("GET", "/system/df"), victims_name, bare=False),
+    Attack("prune everything", to("POST", "/system/prune"), bare=False),
+    Attack("networks", to("GET", "/networks"), lambda w: f"{w.marker}-other"),
+    Attack("network", to("POST", "/networks/create", {"Name": "x"}), bare=False),
     Attack(
         "named network", lambda w: http("POST", "/networks/create", {"Name": f"{w.marker}-net"})
     ),
@@ -266,9 +248,9 @@ ENGINE = (
         "disconnect",
         lambda w: http("POST", f"/networks/{w.marker}-other/disconnect", {"Container": w.victim}),
     ),
-    Attack("remove a network", _to("DELETE", "/networks/{marker}-other"), bare=False),
-    Attack("prune networks", _to("POST", "/networks/prune"), bare=False),
-    Attack("volumes of all", _to("GET", "/volumes"), lambda _: "Volumes"),
+    Attack("remove a network", to("DELETE", "/networks/{marker}-other"), bare=False),
+    Attack("prune networks", to("POST", "/networks/prune"), bare=False),
+    Attack("volumes of all", to("GET", "/volumes"), lambda _: "Volumes"),
     Attack(
         "volume",
         lambda w: http(
@@ -280,10 +262,10 @@ ENGINE = (
             },
         ),
     ),
-    Attack("plugins", _to("GET", "/plugins"), bare=False),
-    Attack("plugin", _to("POST", "/plugins/pull?remote=x"), bare=False),
+    Attack("plugins", to("GET", "/plugins"), bare=False),
+    Attack("plugin", to("POST", "/plugins/pull?remote=x"), bare=False),
     *(
-        Attack(path, _to(method, f"/{path}", {}), bare=False)
+        Attack(path, to(method, f"/{path}", {}), bare=False)
         for method, path in (
             *(("POST", one) for one in ("swarm/init", "swarm/join", "session", "grpc", "auth")),
             *(("POST", f"{one}/create") for one in ("services", "secrets", "configs")),
@@ -298,10 +280,8 @@ ENGINE = (
 )
 
 IMAGES = (
-    Attack("list images", _to("GET", "/images/json"), lambda w: w.foreign_image, served=True),
-    Attack(
-        "list all images", _to("GET", "/images/json?all=1&digests=1"), lambda w: w.foreign_image
-    ),
+    Attack("list images", to("GET", "/images/json"), lambda w: w.foreign_image, served=True),
+    Attack("list all images", to("GET", "/images/json?all=1&digests=1"), lambda w: w.foreign_image),
     Attack(
         "list images by name",
         lambda w: http(
@@ -315,351 +295,32 @@ IMAGES = (
         bare=False,
         served=True,
     ),
-    Attack("inspect an image", _to("GET", "/images/{image}/json"), secret),
-    Attack("inspect an image by id", _to("GET", "/images/{image_id}/json"), secret),
+    Attack("inspect an image", to("GET", "/images/{image}/json"), secret),
+    Attack("inspect an image by id", to("GET", "/images/{image_id}/json"), secret),
     Attack(
         "out of the images",
-        _to("GET", "/images/x/../../containers/{victim}/json"),
+        to("GET", "/images/x/../../containers/{victim}/json"),
         secret,
         bare=False,
     ),
-    Attack("history", _to("GET", "/images/{image}/history"), secret),
-    Attack("save", _to("GET", "/images/{image}/get"), bare=False),
-    Attack("save some", _to("GET", "/images/get?names={image}"), bare=False),
-    Attack("load", _to("POST", "/images/load", FILE), bare=False),
-    Attack("import", _to("POST", "/images/create?fromSrc=-&repo={marker}/imported", FILE)),
-    Attack("import from a URL", _to("POST", "/images/create?fromSrc={url}&repo={marker}/imported")),
-    Attack("pull", _to("POST", "/images/create?fromImage=localhost:1/x&tag=1"), bare=False),
-    Attack("push", _to("POST", "/images/{marker}/own/push?tag=1"), bare=False),
-    Attack("search", _to("GET", "/images/search?term=x"), bare=False),
+    Attack("history", to("GET", "/images/{image}/history"), secret),
+    Attack("save", to("GET", "/images/{image}/get"), bare=False),
+    Attack("save some", to("GET", "/images/get?names={image}"), bare=False),
+    Attack("load", to("POST", "/images/load", FILE), bare=False),
+    Attack("import", to("POST", "/images/create?fromSrc=-&repo={marker}/imported", FILE)),
+    Attack("import from a URL", to("POST", "/images/create?fromSrc={url}&repo={marker}/imported")),
+    Attack("pull", to("POST", "/images/create?fromImage=localhost:1/x&tag=1"), bare=False),
+    Attack("push", to("POST", "/images/{marker}/own/push?tag=1"), bare=False),
+    Attack("search", to("GET", "/images/search?term=x"), bare=False),
     Attack(
-        "tag a foreign image as ours", _to("POST", "/images/{image}/tag?repo={marker}/stolen&tag=1")
+        "tag a foreign image as ours",
+        to("POST", "/images/{image}/tag?repo={marker}/stolen&tag=1"),
     ),
     Attack(
         "tag ours as a foreign image",
-        _to("POST", "/images/{marker}/own:1/tag?repo={marker}-foreign/app&tag=1"),
+        to("POST", "/images/{marker}/own:1/tag?repo={marker}-foreign/app&tag=1"),
     ),
-    Attack("remove an image", _to("DELETE", "/images/{image}?force=1")),
-    Attack("remove an image by id", _to("DELETE", "/images/{image_id}?force=1"), bare=False),
-    Attack("prune images", _to("POST", "/images/prune"), bare=False),
+    Attack("remove an image", to("DELETE", "/images/{image}?force=1")),
+    Attack("remove an image by id", to("DELETE", "/images/{image_id}?force=1"), bare=False),
+    Attack("prune images", to("POST", "/images/prune"), bare=False),
 )
-
-
-def kill(world: World) -> bytes:
-    """What smuggled requests do."""
-    return http("POST", f"/containers/{world.victim}/kill")
-
-
-def _after(first: bytes | Make) -> Make:
-    return lambda w: (first if isinstance(first, bytes) else first(w)) + kill(w)
-
-
-def _ping(lines: str) -> bytes:
-    return f"GET /_ping HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode()
-
-
-def _framed(lines: str, inner: Callable[[bytes], bytes]) -> Make:
-    """A smuggled request in the body of one that is allowed."""
-    return lambda w: (
-        f"POST /containers/{w.own}/kill?signal=0 HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n".encode().replace(
-            b"{length}", str(len(kill(w))).encode()
-        )
-        + inner(kill(w))
-    )
-
-
-CHUNKED = "Transfer-Encoding: chunked"
-SMUGGLING = (
-    Attack("pipelined", _after(_ping("")), served=True),
-    Attack(
-        "pipelined after a body",
-        _after(
-            lambda w: http("POST", f"/containers/{w.own}/kill?signal=CONT", Connection="keep-alive")
-        ),
-        served=True,
-    ),
-    Attack("in a body", _framed("Content-Length: {length}", lambda k: k), bare=False),
-    Attack(
-        "both lengths",
-        _framed(f"Content-Length: 5\r\n{CHUNKED}", lambda k: b"0\r\n\r\n" + k),
-        bare=False,
-    ),
-    Attack(
-        "both lengths, the other way",
-        _framed(f"{CHUNKED}\r\nContent-Length: {{length}}", lambda k: b"0\r\n\r\n" + k),
-        bare=False,
-    ),
-    Attack(
-        "two lengths",
-        _framed("Content-Length: 0\r\nContent-Length: {length}", lambda k: k),
-        bare=False,
-    ),
-    Attack("same length twice", _framed("Content-Length: 0\r\nContent-Length: 0", lambda k: k)),
-    Attack("list of lengths", _framed("Content-Length: 0, 0", lambda k: k), bare=False),
-    Attack("signed length", _framed("Content-Length: +0", lambda k: k), bare=False),
-    Attack("length with an underscore", _framed("Content-Length: 0_0", lambda k: k), bare=False),
-    Attack("negative length", _framed("Content-Length: -1", lambda k: k), bare=False),
-    Attack("blank before the colon", _framed("Content-Length : {length}", lambda k: k), bare=False),
-    Attack("folded header", _framed("X: y\r\n Content-Length: {length}", lambda k: k)),
-    Attack("bare LF", _framed("X: y\nContent-Length: 0", lambda k: k)),
-    Attack("bare LF everywhere", lambda w: (_ping("") + kill(w)).replace(b"\r\n", b"\n")),
-    Attack(
-        "chunked in capitals", _framed("Transfer-Encoding: CHUNKED", lambda k: b"0\r\n\r\n" + k)
-    ),
-    Attack(
-        "odd coding", _framed("Transfer-Encoding: xchunked", lambda k: b"0\r\n\r\n" + k), bare=False
-    ),
-    Attack(
-        "two codings",
-        _framed(f"{CHUNKED}\r\nTransfer-Encoding: identity", lambda k: b"0\r\n\r\n" + k),
-        bare=False,
-    ),
-    Attack("chunk extension", _framed(CHUNKED, lambda k: b"0;x=y\r\n\r\n" + k)),
-    Attack("trailer", _framed(CHUNKED, lambda k: b"0\r\nX: y\r\n\r\n" + k)),
-    Attack("chunk in hexadecimal", _framed(CHUNKED, lambda k: b"0x0\r\n\r\n" + k), bare=False),
-    Attack("chunks with bare LF", _framed(CHUNKED, lambda k: b"0\n\n" + k)),
-    Attack("NUL in a header", _framed("X: \0\r\nContent-Length: 0", lambda k: k), bare=False),
-    Attack(
-        "upgrade", _framed("Upgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0", lambda k: k)
-    ),
-    Attack(
-        "in the name of a container",
-        lambda w: http(
-            "POST",
-            f"/containers/create?name={w.marker}-model-x%20HTTP/1.1%0d%0a%0d%0a"
-            + kill(w).decode().replace("\r\n", "%0d%0a").replace(" ", "%20"),
-            container(w),
-        ),
-        bare=False,
-    ),
-)
-
-PATHS = tuple(
-    Attack(f"path {path}", _to("POST", path), bare=bare)
-    for path, bare in {
-        "//containers/{victim}/kill": False,
-        "/./containers/{victim}/kill": False,
-        "/containers/{own}/../{victim}/kill": False,
-        "/containers/{own}/%2e%2e/{victim}/kill": False,
-        "/containers/{own}%2F..%2F{victim}/kill": False,
-        "/containers%2F{victim}%2Fkill": True,
-        "/%63ontainers/{victim}/kill": True,
-        "/containers/%2f{victim}/kill": False,
-        "/containers/{victim}%00/kill": False,
-        "/containers/{victim}/kill%3Fx": False,
-        "/containers/{victim}/kill;x": False,
-        "/containers/{victim};x/kill": False,
-        "/containers/{victim}/kill#x": False,
-        "/containers/{victim}/kill/": False,
-        "/CONTAINERS/{victim}/kill": False,
-        "/v1.24/containers/{victim}/kill": True,
-        "/v1.9/containers/{victim}/kill": False,
-        "/v999.9/containers/{victim}/kill": False,
-        "/V1.41/containers/{victim}/kill": False,
-        "/v1.41/v1.41/containers/{victim}/kill": False,
-        "/v1.41.1/containers/{victim}/kill": False,
-        "http://docker/containers/{victim}/kill": True,
-        "docker:2375": False,
-        "*": False,
-    }.items()
-)
-
-
-def _build(
-    dockerfile: str = f"FROM {BASE}\nLABEL built=1\n",
-    pack: Callable[[World, str], bytes] | None = None,
-    /,
-    **options: str,
-) -> Make:
-    def make(world: World) -> bytes:
-        names = {"image": world.foreign_image, "url": world.url, "marker": world.marker}
-        text = dockerfile.format(**names)
-        asked = {"t": f"{world.marker}/attack:1", **options}
-        query = urlencode({key: value.format(**names) for key, value in asked.items()})
-        context = pack(world, text) if pack else archive({"Dockerfile": text})
-        return http("POST", f"/build?{query}", context, Content_Type="application/x-tar")
-
-    return make
-
-
-HONEST = f"FROM {BASE}\nLABEL honest=1\n"
-FETCH = f"FROM {BASE}\nADD {{url}} /x\n"
-
-
-def _entry(name: str, data: bytes, **fields: Any) -> bytes:
-    """One entry of an archive, without its end."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    for key, value in fields.items():
-        setattr(info, key, value)
-    return info.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % 512)
-
-
-def _end(entries: bytes) -> bytes:
-    return entries + bytes(1024)
-
-
-def _mended(entry: bytes, at: slice, value: bytes) -> bytes:
-    raw = bytearray(entry)
-    raw[at] = value
-    raw[148:156] = b" " * 8
-    raw[148:156] = f"{sum(raw[:512]):06o}\0 ".encode()
-    return bytes(raw)
-
-
-def _swallowed(header: Callable[[int], bytes]) -> Callable[[World, str], bytes]:
-    """The engine takes an honest Dockerfile for the content of a file before it."""
-
-    def pack(_: World, text: str) -> bytes:
-        honest = _entry("Dockerfile", HONEST.encode())
-        return _end(_entry("Dockerfile", text.encode()) + header(len(honest)) + honest)
-
-    return pack
-
-
-def _later(**fields: Any) -> Callable[[World, str], bytes]:
-    """Something else takes the honest Dockerfile's place."""
-    return lambda _, text: _end(
-        _entry("Dockerfile", HONEST.encode())
-        + _entry("evil", text.encode())
-        + _entry("Dockerfile", b"", linkname="evil", **fields)
-    )
-
-
-def _disguised(_: World, text: str) -> bytes:
-    """A gzip stream whose extra field makes its start a tar header, of a file that is the rest."""
-    inner = gzip.compress(archive({"Dockerfile": text}), mtime=0)[10:]
-    start = b"\x1f\x8b\x08\x04" + bytes(6) + (500).to_bytes(2, "little")
-    rest = inner + bytes(-len(inner) % 512)
-    header = _mended(_entry("x", b"")[:512], slice(0, 12), start)
-    header = _mended(header, slice(124, 136), f"{len(rest):011o}\0".encode())
-    return _end(header + rest + _entry("Dockerfile", HONEST.encode()))
-
-
-def _form(world: World) -> bytes:
-    """Options in a form go before those in the query; what the engine peeks at comes before them."""
-    inner = "x=" + "y" * 4096 + "&" + urlencode({"remote": world.url, "networkmode": "host"})
-    return http(
-        "POST",
-        f"/build?t={world.marker}/attack:1",
-        inner,
-        Content_Type="application/x-www-form-urlencoded",
-    )
-
-
-BUILD = (
-    Attack("foreign tag", _build(t="{image}")),
-    Attack(
-        "foreign tag beside ours",
-        lambda w: _build()(w).replace(b"/build?", f"/build?t={w.foreign_image}&".encode()),
-    ),
-    Attack("tag of a registry", _build(t="localhost:1/{marker}/x:1")),
-    Attack("no tag", _build(t=""), bare=False),
-    Attack("host network in a build", _build(networkmode="host")),
-    Attack("network in a build", _build(networkmode="{marker}-other")),
-    Attack("remote context", _build(remote="{url}")),
-    Attack("remote context in a form", _form),
-    Attack("extra hosts", _build(extrahosts="postgres:10.0.0.1")),
-    Attack("security options", _build(securityopt='["seccomp=unconfined"]'), bare=False),
-    Attack("cache of a foreign image", _build(cachefrom='["{image}"]'.replace("[", "[", 1))),
-    Attack("cgroup parent of a build", _build(cgroupparent="/")),
-    Attack("memory of a build", _build(memory="99999999999", memswap="-1")),
-    Attack("ulimits", _build(ulimits="[]".replace("[]", '[{{"Name":"nproc","Hard":9,"Soft":9}}]'))),
-    Attack("BuildKit", _build(version="2"), bare=False),
-    Attack("session", _build(session="x", version="2"), bare=False),
-    Attack("labels of others", _build(labels='{{"com.docker.compose.project":"other"}}')),
-    Attack("label of another project", _build(labels='{{"mlops.project":"other"}}')),
-    Attack("pull", _build(pull="1"), bare=False),
-    Attack("from a foreign image", _build("FROM {image}\nLABEL x=1\n")),
-    Attack(
-        "from a foreign image by an argument",
-        _build("ARG X=x\nFROM $X\nLABEL x=1\n", buildargs='{{"X":"{image}"}}'),
-    ),
-    Attack(
-        "copied from a foreign image",
-        _build(f"FROM {BASE}\nCOPY --from={{image}} /etc/hostname /x\n"),
-    ),
-    Attack(
-        "copied from behind a continuation",
-        _build(
-            f"FROM {BASE} AS {{marker}}-bareetc\nFROM {BASE}\nCOPY --from={{marker}}-bare\\\n etc /x/\n"
-        ),
-    ),
-    Attack(
-        "from an image of ours that is not there", _build("FROM {marker}/nobody:1\n"), bare=False
-    ),
-    Attack("fetched by the engine", _build(FETCH)),
-    Attack("fetched in lower case", _build(FETCH.replace("ADD", "add"))),
-    Attack("fetched from two lines", _build(FETCH.replace("ADD", "A\\\nDD"))),
-    Attack(
-        "fetched by another escape",
-        _build(f"# escape=`\nFROM {BASE}\nRUN true \\\nADD {{url}} /x\n"),
-    ),
-    Attack(
-        "fetched after two backslashes",
-        _build(f"FROM {BASE}\nRUN true \\\\\nADD {{url}} /x\n"),
-        bare=False,
-    ),
-    Attack(
-        "fetched after a comment",
-        _build(f"FROM {BASE}\nRUN true \\\n# x\n\nADD {{url}} /x\n"),
-        bare=False,
-    ),
-    Attack("fetched on build", _build("FROM {marker}/own:1\nONBUILD ADD {url} /x\n")),
-    Attack("volume of an image", _build(f"FROM {BASE}\nVOLUME /x\n")),
-    Attack(
-        "compressed context", _build(FETCH, lambda _, t: gzip.compress(archive({"Dockerfile": t})))
-    ),
-    Attack("compressed context in disguise", _build(FETCH, _disguised), served=True),
-    Attack("no archive", _build(FETCH, lambda _, t: t.encode()), bare=False),
-    Attack("in lower case", _build(FETCH, lambda _, t: archive({"dockerfile": t}))),
-    Attack(
-        "other file",
-        _build(
-            FETCH, lambda _, t: archive({"Dockerfile": HONEST, "x/evil": t}), dockerfile="x/evil"
-        ),
-    ),
-    Attack(
-        "second Dockerfile",
-        _build(FETCH, lambda _, t: archive({"Dockerfile": HONEST, "./Dockerfile": t})),
-    ),
-    Attack(
-        "Dockerfile swallowed by an extended header",
-        _build(FETCH, _swallowed(lambda n: _entry("x", b"", pax_headers={"size": str(n)}))),
-    ),
-    Attack(
-        "Dockerfile swallowed by leading NULs",
-        _build(
-            FETCH,
-            _swallowed(
-                lambda n: _mended(_entry("x", b""), slice(124, 136), f"\0\0\0\0{n:07o}\0".encode())
-            ),
-        ),
-    ),
-    Attack(
-        "Dockerfile swallowed by base 256",
-        _build(
-            FETCH,
-            _swallowed(
-                lambda n: _mended(
-                    _entry("x", b""), slice(124, 136), b"\x80" + n.to_bytes(11, "big")
-                )
-            ),
-        ),
-    ),
-    Attack("symbolic link in its place", _build(FETCH, _later(type=tarfile.SYMTYPE)), served=True),
-    Attack("hard link in its place", _build(FETCH, _later(type=tarfile.LNKTYPE)), served=True),
-    Attack(
-        "extended header in its place",
-        _build(
-            FETCH,
-            lambda _, t: _end(
-                _entry("Dockerfile", HONEST.encode())
-                + _entry("x", t.encode(), pax_headers={"path": "Dockerfile"})
-            ),
-        ),
-        served=True,
-    ),
-)
-
-ATTACKS = (*CREATE, *CONTAINERS, *ENGINE, *IMAGES, *SMUGGLING, *PATHS, *BUILD)

@@ -45,6 +45,7 @@ def remove_all() -> None:
     for one in client.containers.list(all=True, filters=engine.ours(), ignore_removed=True):
         with suppress(docker.errors.APIError):  # a test that was cut short is still at it
             one.remove(force=True, v=True)
-    for kind in ("model", "requirements"):
-        for one in client.images.list(filters=engine.ours(kind=kind)):
-            client.images.remove(one.id, force=True)
+    for filters in (engine.ours(kind="model"), engine.ours()):  # what is built on others first
+        for one in client.images.list(filters=filters):
+            with suppress(docker.errors.APIError):  # gone with one that was built on it
+                client.images.remove(one.id, force=True)

@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,49 @@ def running(log: Path, **settings: str) -> Iterator[Running]:
     finally:
         process.terminate()
         process.wait(5)
+
+
+class Cuttable:
+    """A relay to the engine; when cut, a filter sees what it sees when the engine stops."""
+
+    def __init__(self, path: str, engine: str) -> None:
+        self.path, self._engine = path, engine
+        self._open: list[socket.socket] = []
+        self.start()
+
+    def start(self) -> None:
+        """As an engine that starts."""
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(self.path)
+        self._server.listen()
+        threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
+
+    def close(self) -> None:
+        """As an engine that is stopped."""
+        Path(self.path).unlink(missing_ok=True)
+        for one in (self._server, *self._open):
+            with ExitStack() as ignored:
+                ignored.callback(one.close)
+                one.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+    def _accept(self, server: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = server.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            far.connect(self._engine)
+            self._open += [near, far]
+            for source, target in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while piece := source.recv(1 << 16):
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +20,16 @@ import docker.errors
 import pytest
 from docker.types import LogConfig
 
-from tests.docker.attacks import ATTACKS, Attack
-from tests.docker.filtering import BASE, Running, archive, ask, http, running
-from tests.docker.world import World, container, own_labels
+from tests.docker.attacks import CONTAINERS, CREATE, ENGINE, IMAGES
+from tests.docker.attacks_build import BUILD
+from tests.docker.attacks_http import PATHS, SMUGGLING
+from tests.docker.filtering import BASE, Cuttable, Running, archive, ask, http, running
+from tests.docker.world import Attack, World, container, own_labels
 from tests.waiting import until
 
 pytestmark = pytest.mark.docker
 
+ATTACKS = (*CREATE, *CONTAINERS, *ENGINE, *IMAGES, *SMUGGLING, *PATHS, *BUILD)
 MOST = 4
 
 
@@ -142,6 +144,8 @@ def test_the_whole_workflow(client: Any, world: World) -> None:
     assert [found.name for found in ours] == [one.name]
     assert [found.id for found in client.images.list(name=f"{world.marker}/wine")] == [image.id]
     assert client.images.get(BASE).id == world.image_id(BASE)
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.images.get(f"{world.marker}/wine@sha256:{'0' * 64}")
 
     one.stop(timeout=1)
     assert one.wait()["StatusCode"] in {143, 137, 0}
@@ -358,52 +362,6 @@ def cuttable(world: World, tmp_path: Path) -> Iterator[Cuttable]:
     """A way to the engine that can be cut."""
     with closing(Cuttable(str(tmp_path / "engine.sock"), world.socket)) as found:
         yield found
-
-
-class Cuttable:
-    """A relay to the engine: what a filter sees when the engine stops is the end of its connections."""
-
-    def __init__(self, path: str, engine: str) -> None:
-        self.path, self._engine = path, engine
-        self._open: list[socket.socket] = []
-        self.start()
-
-    def start(self) -> None:
-        """As an engine that starts."""
-        self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(self.path)
-        self._server.listen()
-        threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
-
-    def close(self) -> None:
-        """As an engine that is stopped."""
-        Path(self.path).unlink(missing_ok=True)
-        for one in (self._server, *self._open):
-            with ExitStack() as ignored:
-                ignored.callback(one.close)
-                one.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
-
-    def _accept(self, server: socket.socket) -> None:
-        while True:
-            try:
-                near, _ = server.accept()
-            except OSError:
-                return
-            far = socket.socket(socket.AF_UNIX)
-            far.connect(self._engine)
-            self._open += [near, far]
-            for source, target in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
-
-    @staticmethod
-    def _pump(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while piece := source.recv(1 << 16):
-                target.sendall(piece)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
 
 def test_a_restart_of_the_engine_is_survived(

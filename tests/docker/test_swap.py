@@ -46,8 +46,9 @@ def gateway(docker_target: Settings) -> Iterator[Settings]:
 
 
 @pytest.fixture
-def first(gateway: Settings) -> None:
+def first(gateway: Settings, serve: Any) -> None:
     """Version 1 serves."""
+    serve()
     champion(1)
     deploy.reconcile(NAME, "fixture")
 
@@ -57,7 +58,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Says what the pipeline's file says of serving."""
 
     def said(**fields: Any) -> None:
-        monkeypatch.setattr(deploy, "serving_of", lambda *_: Serving(**fields))
+        given = Serving(**{"start_timeout": 180, **fields})  # others may use this machine too
+        monkeypatch.setattr(deploy, "serving_of", lambda *_: given)
 
     return said
 
@@ -244,7 +246,8 @@ STEPS = (
     "container.ContainerTarget.start",
     "container.ContainerTarget.wait_ready",
     "deploy.smoke.check",
-    "gateway_files.switch",
+    "deploy.gateway.switch",
+    "deploy._wait_for_gateway",
     "deploy._record",
     "container.ContainerTarget.stop",
     "container.ContainerTarget.clean",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -196,3 +197,20 @@ def container(world: World, **changes: Any) -> dict[str, Any]:
     }
     body = {"Image": world.own_image, "User": "10001:10001", "Labels": own_labels(world)}
     return {**body, "HostConfig": host, **changes}
+
+
+Make = Callable[[World], bytes]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A request, and how its harm shows."""
+
+    name: str
+    request: Make
+    leak: Callable[[World], str] | None = None
+    """What must not be read in the answer."""
+    bare: bool = True
+    """Whether the engine by itself would do it, and do nobody else harm."""
+    served: bool = False
+    """Whether the filter may serve it, once made harmless."""

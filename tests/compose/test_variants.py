@@ -1,0 +1,139 @@
+"""What settings switch on: HTTPS under a name, MLflow's login, workers of their own."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.compose.conftest import Project, docker, new_project, remove
+from tests.waiting import until
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
+
+DOMAIN = "models.example.com"
+
+
+@pytest.fixture(scope="module")
+def grown(tree: Any) -> Iterator[Project]:
+    """A stack of its own with all three, and two workers."""
+    made = new_project(tree).with_env(
+        MLOPS_DOMAIN=DOMAIN,
+        MLOPS_TLS="internal",
+        MLOPS_MLFLOW_LOGIN="on",
+        COMPOSE_PROFILES="workers",
+    )
+    try:
+        made.up("--scale", "airflow-worker=2")
+        yield made
+    finally:
+        remove(made)
+
+
+@pytest.fixture(scope="module")
+def secure(grown: Project) -> httpx.Client:
+    """A client that trusts the gateway's authority and finds the name on this machine."""
+    path = "/data/caddy/pki/authorities/local/root.crt"
+    root = docker(
+        "run", "--rm", "-v", f"{grown.name}_caddy:/data:ro", "python:3.11-slim", "cat", path
+    )
+    context = ssl.create_default_context(cadata=root)
+    port = int(grown.env["MLOPS_GATEWAY_PORT"])
+    return httpx.Client(transport=_Here(context, port), base_url=f"https://{DOMAIN}:{port}")
+
+
+class _Here(httpx.HTTPTransport):
+    """Connects to 127.0.0.1 for the stack's name, and checks the certificate of the name."""
+
+    def __init__(self, context: ssl.SSLContext, port: int) -> None:
+        super().__init__(verify=context)
+        self.port = port
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions["sni_hostname"] = request.url.host
+        request.url = request.url.copy_with(host="127.0.0.1")
+        return super().handle_request(request)
+
+
+def test_pages_are_served_by_https_with_the_names_certificate(secure: httpx.Client) -> None:
+    assert "MLOps" in secure.get("/").text
+    assert secure.get("/airflow/api/v2/monitor/health").json()["scheduler"]["status"] == "healthy"
+
+
+def test_plain_http_is_led_to_https(grown: Project) -> None:
+    headers = {"Host": f"{DOMAIN}:{grown.env['MLOPS_GATEWAY_PORT']}"}
+    answer = httpx.get(f"{grown.url()}/airflow/", headers=headers)
+    assert answer.is_redirect
+    assert answer.headers["location"].startswith(f"https://{DOMAIN}")
+
+
+def test_another_name_has_no_certificate(grown: Project) -> None:
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"https://localhost:{grown.env['MLOPS_GATEWAY_PORT']}/", verify=False)
+
+
+def test_mlflow_asks_for_a_login(grown: Project, secure: httpx.Client) -> None:
+    exports = grown.exports()
+    login = (exports["MLFLOW_TRACKING_USERNAME"], exports["MLFLOW_TRACKING_PASSWORD"])
+    listing = "/api/2.0/mlflow/experiments/search?max_results=5"
+    direct = httpx.Client(base_url=grown.url("MLFLOW"))
+    for client, prefix in ((secure, "/mlflow"), (direct, "")):
+        assert client.get(prefix + listing).status_code == 401
+        assert client.get(prefix + listing, auth=("admin", "wrong password")).status_code == 401
+        assert client.get(prefix + listing, auth=login).status_code == 200
+    assert f"admin / {login[1]}" in grown.cli("login").stdout
+
+
+def test_origins_are_checked_under_the_name(grown: Project, secure: httpx.Client) -> None:
+    exports = grown.exports()
+    login = (exports["MLFLOW_TRACKING_USERNAME"], exports["MLFLOW_TRACKING_PASSWORD"])
+    create = "/mlflow/ajax-api/2.0/mlflow/experiments/create"
+    for origin, status in ((str(secure.base_url).rstrip("/"), 200), ("https://evil.example", 403)):
+        answer = secure.post(
+            create, json={"name": f"from {status}"}, headers={"Origin": origin}, auth=login
+        )
+        assert answer.status_code == status
+
+
+def test_a_search_runs_on_the_workers_and_survives_one_of_them(grown: Project) -> None:
+    hosts = {
+        name: one["Config"]["Hostname"]
+        for name, one in grown.containers().items()
+        if "airflow-worker" in name
+    }
+    assert len(hosts) == 2
+    started = grown.cli("run", "diabetes_progression", "--set", "trials=40", "--set", "slots=2")
+    assert "started" in started.stdout
+
+    def working() -> set[str]:
+        listed = "ps -eo args || true"
+        return {
+            name
+            for name in hosts
+            if "airflow worker" in docker("exec", name, "sh", "-c", listed)
+            or "supervis" in docker("top", name, "-eo", "args")
+        }
+
+    until(lambda: len(working()) == 2, 300, "both workers have a task")
+    victim = min(hosts)
+    pid = grown.containers()[victim]["State"]["Pid"]
+    subprocess.run(["kill", "-9", str(pid)], check=True)
+
+    def ended() -> bool:
+        said = grown.cli("status", "--json", check=False).stdout
+        return '"version": 1' in said
+
+    until(ended, 700, "the run has ended and its model is served")
+
+
+def test_the_profile_by_option_only_is_refused(grown: Project) -> None:
+    plain = grown.with_env(COMPOSE_PROFILES="")
+    done = plain.compose(
+        "--profile", "workers", "run", "--rm", "-T", "--no-deps", "airflow-worker", check=False
+    )
+    assert done.returncode == 1
+    assert "set COMPOSE_PROFILES=workers in .env" in done.stderr
