@@ -33,10 +33,10 @@ from tasks.search.worker import THREADS  # noqa: E402
 
 NAME = "benchmark_search"
 FEATURES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
-ROUNDS = 7
-BARE = ((0.2, 100, 0.95), (0.5, 50, 0.98))
+ROUNDS = 15
+BARE = ((0.2, 50, 0.95), (0.5, 25, 0.98))
 """Seconds a fit, trials, goal."""
-TWO = (1.0, 30, 1.8)
+TWO = (1.0, 16, 1.8)
 Figures = dict[str, float]
 
 
@@ -255,8 +255,9 @@ def mid(figures: list[Figures], name: str) -> float:
 
 
 def spread(ratios: list[float]) -> str:
-    """Median, lowest and highest."""
-    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+    """Median and quartiles."""
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 def between(figures: list[Figures]) -> float:

@@ -14,7 +14,7 @@ from tasks.pipeline.checks import check, explain
 from tasks.pipeline.problems import Problem, ProblemsError, did_you_mean, listed
 from tasks.pipeline.schema import Algorithm, GateMode, Pipeline
 
-WHERE = "The run's parameters"
+WHERE = "The run's configuration"
 
 
 class Overrides(BaseModel):
