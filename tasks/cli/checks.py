@@ -22,8 +22,8 @@ SUITES: dict[str, list[tuple[str, ...]]] = {
         ("-c", "from importlinter.cli import lint_imports_command as run; run()"),
     ],
     "unit": [(*PYTEST, "-m", "not stack and not faults and not docker")],
-    "stack": [(*PYTEST, "-m", "stack and not faults")],
-    "faults": [(*PYTEST, "-m", "faults")],
+    "stack": [(*PYTEST, "-m", "stack and not faults and not docker")],
+    "faults": [(*PYTEST, "-m", "faults and not docker")],
     "docker": [(*PYTEST, "-m", "docker")],
 }
 DEFAULT = ("lint", "unit")
