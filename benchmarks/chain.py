@@ -26,7 +26,7 @@ DAG = f"train__{NAME}"
 def main() -> None:
     """Run the DAG, then the script, and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=700)
+    parser.add_argument("--trials", type=int, default=280)
     arguments = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="mlops-chain-"))
     os.environ["MLOPS_HOME"] = str(home)
