@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
+from math import inf
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.compose.conftest import Project, docker
+from tests.tasks.serving.clients import Clients
 from tests.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]
@@ -20,40 +20,6 @@ ROW = {"age": 59, "sex": 2, "bmi": 32.1, "bp": 101, "s1": 157, "s2": 93.2, "s3":
 BODY = {"dataframe_records": [ROW]}
 EACH = 20
 """Clients that keep their connection, and as many that make a new one for each request."""
-
-
-class Load:
-    """Clients that post for as long as they are let, a few requests a second each."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.got: Counter[tuple[int, str]] = Counter()
-        self.lock, self.ended = threading.Lock(), threading.Event()
-        self.threads = [
-            threading.Thread(target=self.call, args=(number < EACH,)) for number in range(2 * EACH)
-        ]
-
-    def call(self, keep_alive: bool) -> None:
-        headers = {} if keep_alive else {"connection": "close"}
-        with httpx.Client(timeout=60, headers=headers, trust_env=False) as client:
-            while not self.ended.wait(0.5):
-                try:
-                    answer = client.post(self.url, json=BODY)
-                    result = (answer.status_code, answer.headers.get("x-model-version", ""))
-                except httpx.TransportError as err:
-                    result = (0, repr(err))
-                with self.lock:
-                    self.got[result] += 1
-
-    def __enter__(self) -> Load:
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ended.set()
-        for thread in self.threads:
-            thread.join()
 
 
 def train(airflow: httpx.Client, **conf: Any) -> str:
@@ -119,7 +85,8 @@ def test_links_lead_to_the_published_pages(
 def test_a_swap_under_load_loses_no_request_and_goes_back(
     project: Project, airflow: httpx.Client, first: int
 ) -> None:
-    with Load(f"{project.url()}/models/{NAME}/invocations") as load:
+    url = f"{project.url()}/models/{NAME}/invocations"
+    with Clients(url, BODY, each=EACH, most=inf, pause_s=0.5, timeout_s=60) as load:
         train(airflow, trials=4, slots=2, seed=7, gate_mode="dry_run", force=True)
         until(lambda: served(project) == 2, 180, "version 2 is served")
         back = project.cli("rollback", NAME, "--reason", "the test wants the first one back")

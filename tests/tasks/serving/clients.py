@@ -10,21 +10,37 @@ import httpx
 
 
 class Clients:
-    """Clients that post until told to end, 300 requests each at most, and keep what they got."""
+    """Clients that post until told to end, `most` requests each at most, and keep what they got.
 
-    def __init__(self, url: str, body: dict[str, Any]) -> None:
+    `each` of them keep their connection, and as many make a new one for each request.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        body: dict[str, Any],
+        *,
+        each: int = 2,
+        most: float = 300,
+        pause_s: float = 0.05,
+        timeout_s: float = 30,
+    ) -> None:
         self.url, self.body = url, body
+        self.most, self.pause_s, self.timeout_s = most, pause_s, timeout_s
         self.got: Counter[tuple[int, str]] = Counter()
         self.lock, self.ended = threading.Lock(), threading.Event()
         self.threads = [
             threading.Thread(target=self.call, args=(keep_alive,))
-            for keep_alive in (True, True, False, False)
+            for keep_alive in (True, False)
+            for _ in range(each)
         ]
 
     def call(self, keep_alive: bool) -> None:
         headers = {} if keep_alive else {"connection": "close"}
-        with httpx.Client(timeout=30, headers=headers, trust_env=False) as client:
-            for _ in range(300):
+        with httpx.Client(timeout=self.timeout_s, headers=headers, trust_env=False) as client:
+            sent = 0
+            while sent < self.most:
+                sent += 1
                 try:
                     answer = client.post(self.url, json=self.body)
                     result = (answer.status_code, answer.headers.get("x-model-version", ""))
@@ -32,7 +48,7 @@ class Clients:
                     result = (0, repr(err))
                 with self.lock:
                     self.got[result] += 1
-                if self.ended.wait(0.05):
+                if self.ended.wait(self.pause_s):
                     break
 
     def __enter__(self) -> Clients:
