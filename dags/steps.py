@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import get_current_context
@@ -104,3 +105,14 @@ def reconcile(name: str) -> Json:
     from tasks.deploy import reconcile as work
 
     return work(name, _dag_run())
+
+
+def remove_old_logs() -> int:
+    """Deletes old logs of tasks; returns how many."""
+    from airflow.configuration import conf
+
+    from tasks.housekeeping import remove_old_files
+    from tasks.settings import settings
+
+    folder = Path(conf.get_mandatory_value("logging", "base_log_folder"))
+    return remove_old_files(folder, settings().log_days)

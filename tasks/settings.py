@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         {}, description="JSON: service -> its address on the host, of the compose stack"
     )
 
+    log_days: float = Field(30, gt=0, description="how long logs of tasks are kept")
+    git_commit: str = Field("", description="of the code, where no git is to ask")
+
     docker_host: str | None = Field(None, validation_alias="DOCKER_HOST")
     docker_network: str = Field("", description="the models' network; none: ports on 127.0.0.1")
     compose_project: str = Field("mlops", description="project whose containers the models' are")

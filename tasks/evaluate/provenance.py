@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from importlib.metadata import version
 
-from tasks.settings import REPOSITORY
+from tasks.settings import REPOSITORY, settings
 
 REQUIREMENTS = ("mlflow", "scikit-learn", "skops", "pandas", "numpy", "scipy")
 """What a scikit-learn model needs to be loaded and served."""
@@ -17,7 +17,12 @@ def requirements(extra: tuple[str, ...] = ()) -> list[str]:
 
 
 def git_commit() -> str:
-    """The checked-out commit, with `-dirty` behind it when files differ; `unknown` without git."""
+    """The checked-out commit, with `-dirty` behind it when files differ; `unknown` without git.
+
+    In a container the setting says it: the code is mounted there, its history is not.
+    """
+    if settings().git_commit:
+        return settings().git_commit
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],

@@ -11,9 +11,9 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from tasks import database
 from tasks.stack import stack, supervisor
 from tests.chain.conftest import Chain
+from tests.chain.searches import assert_published_once, rows
 from tests.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
@@ -22,21 +22,6 @@ NAME = "steady"
 TRIALS = 24
 AWAY_S = 60
 GOES_ON_S = 60
-
-
-def rows(search: str) -> dict[int, tuple]:
-    """The recorded trials of a search: number -> what was recorded."""
-    connection = database.connect()
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "select tid, vals, outcome, loss, attempts, began_at, ended_at from trial"
-                " where search = %s and outcome is not null",
-                (search,),
-            )
-            return {row[0]: row[1:] for row in cursor.fetchall()}
-    finally:
-        connection.close()
 
 
 def children() -> list[psutil.Process]:
@@ -164,22 +149,10 @@ def test_a_search_survives(
     after = rows(search)
     assert sorted(after) == list(range(TRIALS))
     assert {tid: after[tid] for tid in before} == before, "a recorded trial ran again"
-    assert_published_once(chain, search)
+    assert_published_once(NAME, search, TRIALS)
     old = [slot[who] for slot in struck for who in ("child", "task")]
     until(lambda: not any(map(alive, old)), 15, "no process of an old try lives on")
     if slots == 1:
         assert {t: row[0] for t, row in after.items()} == {
             t: row[0] for t, row in undisturbed.items()
         }
-
-
-def assert_published_once(chain: Chain, search: str) -> None:
-    """Each trial is one ended child run, and nothing else is a child."""
-    from tasks import tracking
-
-    found = tracking.client().search_runs(
-        [tracking.experiment(NAME)], f"tags.`{tracking.PARENT}` = '{search}'", max_results=1000
-    )
-    assert sorted(int(r.data.tags[tracking.TRIAL]) for r in found) == list(range(TRIALS))
-    assert {r.info.status for r in found} <= {"FINISHED", "FAILED", "KILLED"}
-    assert tracking.client().get_run(search).info.status == "FINISHED"

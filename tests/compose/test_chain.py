@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.compose.conftest import Project, docker
+from tests.compose.conftest import Project
+from tests.compose.serving import models, served
 from tests.tasks.serving.clients import Clients
 from tests.waiting import until
 
@@ -38,33 +39,18 @@ def train(airflow: httpx.Client, **conf: Any) -> str:
     return run
 
 
-def served(project: Project) -> int | None:
-    """The version that answers."""
-    try:
-        answer = httpx.get(f"{project.url()}/models/{NAME}/version", timeout=10)
-    except httpx.TransportError:
-        return None
-    return int(answer.json()["version"]) if answer.is_success else None
-
-
-def models(project: Project) -> list[str]:
-    """Names of the models' containers."""
-    label = f"label=mlops.project={project.name}"
-    return sorted(docker("ps", "-a", "--filter", label, "--format", "{{.Names}}").split())
-
-
 @pytest.fixture(scope="module")
 def first(project: Project, airflow: httpx.Client) -> int:
     """Version 1, trained, promoted and served."""
     train(airflow, trials=6, slots=2)
-    until(lambda: served(project) == 1, 180, "version 1 is served")
+    until(lambda: served(project, NAME) == 1, 180, "version 1 is served")
     return 1
 
 
 def test_a_container_answers(project: Project, first: int) -> None:
     answer = httpx.post(f"{project.url()}/models/{NAME}/invocations", json=BODY)
     assert 25 < answer.json()["predictions"][0] < 346  # the range of the target
-    assert models(project) == [f"{project.name}-model-{NAME}-v1-1"]
+    assert models(project, NAME) == [f"{project.name}-model-{NAME}-v1-1"]
     done = project.cli("status", "--json")
     assert f'"version": {first}' in done.stdout
     listed = project.compose("ps", "--format", "{{.Service}}").stdout.split()
@@ -88,13 +74,15 @@ def test_a_swap_under_load_loses_no_request_and_goes_back(
     url = f"{project.url()}/models/{NAME}/invocations"
     with Clients(url, BODY, each=EACH, most=inf, pause_s=0.5, timeout_s=60) as load:
         train(airflow, trials=4, slots=2, seed=7, gate_mode="dry_run", force=True)
-        until(lambda: served(project) == 2, 180, "version 2 is served")
+        until(lambda: served(project, NAME) == 2, 180, "version 2 is served")
         back = project.cli("rollback", NAME, "--reason", "the test wants the first one back")
         assert "version 1" in back.stdout
-        until(lambda: served(project) == first, 180, "version 1 is served again")
+        until(lambda: served(project, NAME) == first, 180, "version 1 is served again")
     assert set(load.got) == {(200, "1"), (200, "2")}, load.got
     until(
-        lambda: models(project) == [f"{project.name}-model-{NAME}-v1-1"], 120, "version 2 has ended"
+        lambda: models(project, NAME) == [f"{project.name}-model-{NAME}-v1-1"],
+        120,
+        "version 2 has ended",
     )
 
 
@@ -103,9 +91,9 @@ def test_down_and_up_serve_the_same_version_by_themselves(
     project: Project, first: int, options: tuple[str, ...]
 ) -> None:
     project.compose("down", *options)
-    assert len(models(project)) == (0 if options else 1)
+    assert len(models(project, NAME)) == (0 if options else 1)
     project.up()
-    until(lambda: served(project) == first, 60, "version 1 is served again")
+    until(lambda: served(project, NAME) == first, 60, "version 1 is served again")
 
 
 def test_the_command_line_sees_it_all(project: Project, first: int) -> None:
@@ -117,4 +105,4 @@ def test_the_command_line_sees_it_all(project: Project, first: int) -> None:
     rows = project.folder / "rows.json"
     rows.write_text("[" + str(ROW).replace("'", '"') + "]")
     asked = project.cli("predict", NAME, "rows.json")
-    assert f"version {served(project)}" in asked.stdout
+    assert f"version {served(project, NAME)}" in asked.stdout

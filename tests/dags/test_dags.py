@@ -103,3 +103,11 @@ def test_a_file_with_mistakes_keeps_its_dag_and_spares_the_others(folder: Path) 
     assert "invalid file" in dags["train__two"]["tags"]
     assert "nonsense" in dags["train__two"]["docs"]
     assert "invalid file" not in dags["train__one"]["tags"]
+
+
+def test_housekeeping_is_one_light_dag(folder: Path) -> None:
+    found = read(folder, "housekeeping")
+    assert found["heavy"] == []
+    (dag,) = found["dags"].values()
+    assert dag["tasks"] == ["logs"]
+    assert dag["undocumented"] == []

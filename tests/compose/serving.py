@@ -1,0 +1,26 @@
+"""Which version of a model a compose stack serves, and in which containers."""
+
+from __future__ import annotations
+
+import httpx
+
+from tests.compose.conftest import Project, docker
+
+
+def served(project: Project, name: str) -> int | None:
+    """The version that answers."""
+    try:
+        answer = httpx.get(f"{project.url()}/models/{name}/version", timeout=10)
+    except httpx.TransportError:
+        return None
+    return int(answer.json()["version"]) if answer.is_success else None
+
+
+def models(project: Project, name: str) -> list[str]:
+    """Names of the model's containers, the project's killed builds included."""
+    found = docker(
+        "ps", "-a", "--filter", f"label=mlops.project={project.name}",
+        "--format", '{{.Names}} {{.Label "mlops.model"}}',
+    )  # fmt: skip
+    listed = [line.split(" ") for line in found.splitlines()]
+    return sorted(container for container, model in listed if model in ("", name))

@@ -1,0 +1,208 @@
+"""Faults of the compose stack during a run: it ends right, by itself, nothing is lost or doubled.
+
+Needs root on the engine's machine. A service is struck as a crash or the kernel's memory killer
+strikes it, from outside: what `docker kill` ends counts as stopped by its operator, and the engine
+starts that again with the next `docker compose up` only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tasks import tracking
+from tasks.orchestrator import Airflow
+from tasks.settings import settings
+from tests.chain.conftest import PIPELINES, Chain
+from tests.chain.searches import assert_published_once, rows
+from tests.compose.conftest import Project, docker
+from tests.compose.serving import models, served
+from tests.conftest import forget
+from tests.waiting import until
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]
+
+NAME = "steady"
+TRIALS = 160
+SERVICES = (
+    "docker-filter", "gateway", "minio", "mlflow", "postgres", "airflow-api-server",
+    "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler",
+)  # fmt: skip
+AWAY_S = 60
+# Longer fits than beside the embedded stack: all services are struck in one search.
+FILE = (
+    (PIPELINES / f"{NAME}.yaml")
+    .read_text()
+    .replace("[300, 400]", "[1000, 1200]")
+    .replace("gate: {thresholds: {rmse: 1}}", "gate: {mode: dry_run}")
+)
+
+
+@pytest.fixture(scope="module")
+def chain(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """The compose stack, reached from this process as `env` says, with one pipeline more."""
+    write(project, FILE)
+    home = tmp_path_factory.mktemp("home")
+    forget()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (project.exports() | {"MLOPS_HOME": str(home)}).items():
+            patch.setenv(name, value)
+        settings.cache_clear()
+        yield Chain(home, Airflow())
+    forget()
+
+
+@pytest.fixture(scope="module")
+def champion(project: Project, chain: Chain) -> int:
+    """Version 1, served."""
+    run = chain.train(NAME, trials=2, force=True)
+    assert chain.finish(NAME, run) == "success"
+    until(lambda: served(project, NAME) == 1, 120, "version 1 is served")
+    return 1
+
+
+def write(project: Project, text: str) -> None:
+    """Write the pipeline's file where the stack reads it."""
+    (project.folder / "pipelines" / f"{NAME}.yaml").write_text(text)
+
+
+def strike(project: Project, service: str) -> None:
+    """kill -9 of the container's first process, and with it of all in it; wait until it is back."""
+    pid = project.service(service)["State"]["Pid"]
+    os.kill(pid, signal.SIGKILL)
+
+    def back() -> bool:
+        state = project.service(service)["State"]
+        return state["Pid"] not in (0, pid) and state["Health"]["Status"] == "healthy"
+
+    until(back, 120, f"{service} is healthy again")
+
+
+def restart_engine() -> None:
+    """kill -9 of the engine; where no service manager starts it again, this does."""
+    (engine,) = [one for one in psutil.process_iter() if one.name() == "dockerd"]
+    command = engine.cmdline()
+    engine.kill()
+    engine.wait(30)
+    if subprocess.run(["systemctl", "is-active", "docker"], check=False).returncode:
+        with Path("/var/log/dockerd.log").open("ab") as log:
+            subprocess.Popen(command, stdin=-3, stdout=log, stderr=log, start_new_session=True)
+    until(lambda: docker("info", check=False), 120, "the engine answers")
+
+
+def deployed(chain: Chain) -> str:
+    """Run the next reconciliation; returns how it ended."""
+    dag = f"deploy__{NAME}"
+    until(lambda: chain.airflow.active_run(dag) is None, 300, f"{dag} is idle")
+    run = chain.airflow.trigger(dag)
+    ended = ("success", "failed")
+    until(lambda: chain.airflow.run_state(dag, run) in ended, 300, f"{dag} ends")
+    return chain.airflow.run_state(dag, run)
+
+
+def assert_no_orphans(project: Project, chain: Chain, version: int) -> None:
+    """After the next reconciliation: one container, of the champion, and no image of nobody's."""
+    assert deployed(chain) == "success"
+    assert served(project, NAME) == version
+    assert models(project, NAME) == [f"{project.name}-model-{NAME}-v{version}-1"]
+    built = docker(
+        "images", "--filter", f"label=mlops.model={NAME}", "--format", "{{.Tag}}"
+    ).split()  # fmt: skip
+    assert "<none>" not in built
+    known = {one.version for one in tracking.client().search_model_versions(f"name='{NAME}'")}
+    assert set(map(int, built)) <= set(map(int, known))
+
+
+def test_each_service_is_killed_in_turn_during_a_search(
+    project: Project, chain: Chain, champion: int
+) -> None:
+    run = chain.train(NAME, trials=TRIALS, slots=2, force=True)
+    search = chain.parent(NAME, run)
+    for service in SERVICES:
+        until(lambda: rows(search), 120, "trials are recorded")
+        before = rows(search)
+        assert len(before) < TRIALS, f"the search ended before {service} was killed"
+        strike(project, service)
+        until(lambda: len(rows(search)) > len(before), 60, f"the search goes on after {service}")  # noqa: B023
+        after = rows(search)
+        assert {tid: after[tid] for tid in before} == before, "a recorded trial ran again"
+    assert chain.finish(NAME, run) == "success"
+    assert sorted(rows(search)) == list(range(TRIALS))
+    assert_published_once(NAME, search, TRIALS)
+    until(lambda: served(project, NAME) == champion + 1, 180, "the new version is served")
+    assert_no_orphans(project, chain, champion + 1)
+
+
+def test_the_engine_is_restarted_during_a_build(
+    project: Project, chain: Chain, champion: int
+) -> None:
+    before = served(project, NAME)
+    assert before
+    run = chain.train(NAME, trials=2, seed=5, force=True)
+    until(lambda: chain.tasks(NAME, run).get("build") == "running", 400, "the build begins")
+    restart_engine()
+    assert chain.finish(NAME, run, 600) == "success"
+    until(lambda: served(project, NAME) == before + 1, 180, "the new version is served")
+    assert_no_orphans(project, chain, before + 1)
+
+
+def test_the_store_is_away_for_a_minute(project: Project, chain: Chain, champion: int) -> None:
+    before = served(project, NAME)
+    assert before
+    run = chain.train(NAME, trials=2, seed=6, force=True)
+    chain.parent(NAME, run)
+    project.compose("stop", "minio")
+    time.sleep(AWAY_S)  # the outage itself, not a wait for something
+    project.compose("start", "minio")
+    assert chain.finish(NAME, run, 600) == "success"
+    until(lambda: served(project, NAME) == before + 1, 180, "the new version is served")
+    assert_no_orphans(project, chain, before + 1)
+
+
+def test_a_server_that_fills_its_memory_is_started_again(
+    project: Project, chain: Chain, champion: int
+) -> None:
+    version = served(project, NAME)
+    assert version
+    (name,) = models(project, NAME)
+
+    def state() -> Any:
+        return project.containers()[name]
+
+    first = psutil.Process(state()["State"]["Pid"])
+    for process in (first, *first.children(recursive=True)):
+        # So that the kernel takes the server, not the program that fills what it has left.
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
+    docker("exec", name, "python3", "-c", "b'x' * (4 << 30)", check=False)
+    until(lambda: not first.is_running(), 30, "the server is killed")
+    until(lambda: served(project, NAME) == version, 60, "it answers again")
+    assert state()["RestartCount"] == 1
+    assert_no_orphans(project, chain, version)
+
+
+def test_a_broken_image_never_becomes_champion(
+    project: Project, chain: Chain, champion: int
+) -> None:
+    before = served(project, NAME)
+    assert before
+    write(project, FILE + "serving: {environment: {PYTHONHOME: /nowhere}}\n")
+    try:
+        run = chain.train(NAME, trials=2, seed=7, force=True)
+        assert chain.finish(NAME, run, 600) == "failed"
+        assert chain.tasks(NAME, run)["build"] == "failed"
+        found = tracking.client().get_model_version_by_alias(NAME, tracking.CHAMPION)
+        assert int(found.version) == before
+        # The file is as wrong for the champion's own containers.
+        assert deployed(chain) == "failed"
+        assert served(project, NAME) == before
+    finally:
+        write(project, FILE)
+    assert_no_orphans(project, chain, before)
