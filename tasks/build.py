@@ -24,6 +24,8 @@ def build(decision: DecisionRef) -> BuildRef:
     Raises:
         RunFailedError: It cannot be built, its server does not start or fails the smoke test; the
             version is rejected.
+        UserError: It cannot be started as the file says: more memory than the engine gives, say.
+            The version waits, for the task to be cleared once that is mended.
     """
     if not decision.promote:
         raise UserError(
@@ -37,9 +39,10 @@ def build(decision: DecisionRef) -> BuildRef:
         registry.judge(decision.name, decision.version, decision.verdict, may_promote=True)
         try:
             deployment = _try(decision, target, serving)
-        except RunFailedError as err:
+        except (RunFailedError, UserError) as err:
             if tracking.alias_version(decision.name, tracking.CHAMPION) != decision.version:
-                _reject(decision, err, target)
+                if isinstance(err, RunFailedError):  # else the file or a setting is at fault
+                    _reject(decision, err, target)
                 for server in target.list(decision.name):
                     if server.version == decision.version:
                         target.stop(server, drain_timeout=0)

@@ -190,7 +190,9 @@ def _clean(
     """
     marks = registry.aliases(name)
     now = set() if champion is None else {champion}
-    waiting = _waiting(name, marks) - now
+    # The alias may have moved since: the next reconciliation finds the new champion's server.
+    moved = {version for alias, version in marks.items() if alias == tracking.CHAMPION}
+    waiting = (_waiting(name, marks) | moved) - now
     keep = now | waiting | _kept(name, marks, serving.keep)
     stopped = set()
     for target in targets.in_use(serving):

@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     gateway_listen: str = Field("", description="address on which the gateway listens")
     gateway_folder: Path = Field(Path(), description="folder of the gateway's routes and upstreams")
     gateway_plain: str = Field("", description="one more address for tasks, without HTTPS or pages")
+    bind: str = Field("127.0.0.1", description="address on which it is published")
     domain: str = Field("", description="the gateway's public name; with one it speaks HTTPS")
     tls: Literal["acme", "internal"] = Field("acme", description="who signs its certificate")
     mlflow_password: SecretStr = Field(SecretStr(""), description="of MLflow's user admin")

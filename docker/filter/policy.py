@@ -92,7 +92,7 @@ def _bytes(value: str) -> int:
 
 # ---- Values.
 
-WORDS = text(r"[ -~]*", "printable ASCII")
+WORDS = text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*", "text in one line")
 SIGNAL = text(r"(SIG)?[A-Z]{1,10}[0-9+]*|[0-9]{1,2}")
 TIME = text(r"[0-9TZ:.+-]{0,40}")
 BOOLEAN = one_of(True, False)

@@ -7,6 +7,7 @@ A program and not a line of the compose file, because what MLflow takes from the
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 SECRETS = Path("/run/secrets/mlflow")
@@ -29,7 +30,10 @@ def main() -> None:
         *("mlflow", "server", "--host", "0.0.0.0", "--port", "5000"),  # noqa: S104
         *("--workers", os.environ["MLFLOW_WORKERS"], "--serve-artifacts"),
     ]
-    if os.environ["MLOPS_MLFLOW_LOGIN"] == "on":
+    login = os.environ["MLOPS_MLFLOW_LOGIN"]
+    if login not in {"on", "off"}:
+        sys.exit(f"MLOPS_MLFLOW_LOGIN must be on or off. Got {login!r} instead.")
+    if login == "on":
         prepare_login()
         command += LOGIN
     os.execvp(command[0], command)  # noqa: S606
@@ -50,11 +54,12 @@ def prepare_login() -> None:
     store = SqlAlchemyStore()
     store.init_db(database)
     tasks = (SECRETS / "tasks_password").read_text()
-    for user, secret, admin in (("admin", password, True), ("tasks", tasks, False)):
+    # `tasks` too is an admin: it must reach what was made while there was no login.
+    for user, secret in (("admin", password), ("tasks", tasks)):
         if store.has_user(user):
-            store.update_user(user, password=secret)
+            store.update_user(user, password=secret, is_admin=True)
         else:
-            store.create_user(user, secret, is_admin=admin)
+            store.create_user(user, secret, is_admin=True)
 
 
 if __name__ == "__main__":

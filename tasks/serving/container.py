@@ -114,11 +114,6 @@ class ContainerTarget:
         """Remove images of the model's other versions, and what killed builds left."""
         from tasks.serving import image
 
-        everything = client().containers.list(all=True, filters=engine.ours(), ignore_removed=True)
-        for one in everything:
-            if engine.REPLICA not in one.labels and one.status != "running":
-                with suppress(docker.errors.NotFound):
-                    one.remove(force=True, v=True)
         image.clean(name, keep)
 
     @answering()

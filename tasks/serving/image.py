@@ -36,8 +36,8 @@ SERVER = ("server", "app", "scorer", "payload", "signature")
 """The modules of `tasks.serving` that run in an image."""
 LOG_LINES = 60
 _OCI = "org.opencontainers.image."
-_HOPELESS = ("No solution found", "Failed to build")
-"""uv's words where the fault is in the requirements. Anything else may pass: a network, a disk."""
+_HOPELESS = ("No solution found", "Failed to build", "needs a base image with Python")
+"""Words of uv or of our Dockerfile where a second try is hopeless; a network, say, may come back."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def clean(name: str, keep: set[int]) -> None:
     While another model is being built, nothing: the next call will do it.
     """
     with suppress(UnavailableError), database.locked("images", wait_s=1):
+        _remove_killed_builds()
         containers = client().api.containers(all=True, filters=engine.ours())
         in_use = {one["ImageID"] for one in containers}
         for one in client().api.images(filters=engine.ours()):
@@ -102,6 +103,13 @@ def clean(name: str, keep: set[int]) -> None:
             if old or (not _names(one) and one["Id"] not in in_use):
                 _remove(one)
         _remove_unused_layers()
+
+
+def _remove_killed_builds() -> None:
+    for one in client().containers.list(all=True, filters=engine.ours(), ignore_removed=True):
+        if engine.REPLICA not in one.labels and one.status != "running":
+            with suppress(docker.errors.NotFound):
+                one.remove(force=True, v=True)
 
 
 def _remove_unused_layers() -> None:
@@ -260,7 +268,8 @@ def _labels(entry: ModelVersion, builder: Builder) -> dict[str, str]:
         "mlops.snapshot": tags.get(tracking.SNAPSHOT),
         "mlops.dag_run": run.get(tracking.DAG_RUN),
     }
-    return {key: str(value) for key, value in found.items() if value}
+    # In one line each: a description may have several.
+    return {key: " ".join(str(value).split()) for key, value in found.items() if value}
 
 
 def _entry(name: str, version: int) -> ModelVersion:

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tasks import files
 from tasks.errors import RunFailedError
 from tasks.settings import settings
 
@@ -78,6 +79,7 @@ def fetch(name: str, version: int) -> Path:
                 f"The files of {name} version {version} are not its own.",
                 why=f"They say run {found!r}; the version is of run {entry.run_id!r}.",
             )
+        files.sync(model)
         with suppress(FileExistsError, NotADirectoryError):  # another process was quicker
             model.rename(folder)
     return folder

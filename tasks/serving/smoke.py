@@ -45,6 +45,8 @@ def _check(deployment: Deployment, address: str, card: Card) -> list[str]:
             ]
         except httpx.HTTPError as err:
             return [f"It does not answer: {err!r}."]
+        except ValueError as err:
+            return [f"It answers otherwise than MLflow's protocol says: {err}"]
 
 
 def _alive(client: httpx.Client) -> list[str]:
@@ -59,7 +61,7 @@ def _identity(client: httpx.Client, deployment: Deployment, card: Card) -> list[
         "run_id": card.run_id,
     }
     answer = client.get("/version")
-    found = answer.json() if answer.is_success else {}
+    found = _object(answer) if answer.is_success else {}
     return [
         f"/version must say {key} {value!r}. Got {found.get(key)!r} instead."
         for key, value in expected.items()
@@ -73,10 +75,20 @@ def _predictions(client: httpx.Client, card: Card) -> list[str]:
     answer = client.post("/invocations", json={"dataframe_split": card.smoke_test["inputs"]})
     if not answer.is_success:
         return [f"The logged example got status {answer.status_code}: {answer.text}"]
-    expected, found = card.smoke_test["predictions"], answer.json()["predictions"]
+    expected, found = card.smoke_test["predictions"], _object(answer).get("predictions")
     if not same(found, expected):
         return [f"The logged example must give {expected}. Got {found} instead."]
     return []
+
+
+def _object(answer: httpx.Response) -> dict[str, Any]:
+    """The JSON object in an answer; raises `ValueError` when there is none."""
+    found = answer.json()
+    if not isinstance(found, dict):
+        raise ValueError(  # noqa: TRY004 - of the answer, not of an argument
+            f"{answer.url.path} must answer with an object. Got {found!r} instead."
+        )
+    return found
 
 
 def _refusals(client: httpx.Client, card: Card) -> list[str]:

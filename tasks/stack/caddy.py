@@ -13,7 +13,7 @@ SLOTS = 12
 _TRY_S = 5
 _PAGE_FILES = ("/", "/page.css", "/page.js", "/models.json")
 _CONTENT_POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'"
-_NO_LOGIN = "MLflow has no login here. Set MLOPS_MLFLOW_LOGIN=on to open it under a public name.\n"
+_NO_LOGIN = "MLflow has no login here. Set MLOPS_MLFLOW_LOGIN=on to open it to other machines.\n"
 _DOWN = "This service does not answer at the moment. The page / shows what runs.\n"
 Json = dict[str, Any]
 

@@ -17,9 +17,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tasks import files
 from tasks.settings import settings
 from tasks.stack import caddy, ports
 from tasks.stack.home import Home
@@ -63,12 +65,7 @@ def switch(folder: Path, name: str, addresses: Sequence[str]) -> None:
 
 def current(folder: Path, name: str) -> tuple[str, ...]:
     """Addresses that serve model `name`; empty when there are none."""
-    link = _upstream(folder, name)
-    try:
-        found = [(link / str(slot)).read_text() for slot in range(caddy.SLOTS)]
-    except (FileNotFoundError, NotADirectoryError):
-        return ()
-    return tuple(dict.fromkeys(found))
+    return tuple(_read(_upstream(folder, name)))
 
 
 def remove(folder: Path, name: str) -> None:
@@ -90,8 +87,13 @@ def _site(folder: Path) -> caddy.Site:
         page=folder / "page",
         airflow=urlsplit(ours.airflow_url).netloc,
         mlflow=urlsplit(ours.tracking_uri).netloc,
-        mlflow_open=ours.mlflow_login or not ours.domain,
+        mlflow_open=ours.mlflow_login or not (ours.domain or _is_open(ours.bind)),
     )
+
+
+def _is_open(address: str) -> bool:
+    """Whether others than this machine reach what listens on this address."""
+    return not ip_address(address).is_loopback
 
 
 def _upstream(folder: Path, name: str) -> Path:
@@ -107,13 +109,24 @@ def _slots(link: Path, addresses: Sequence[str]) -> Path:
     """The folder that holds these addresses, written whole or not at all."""
     digest = hashlib.sha256("\n".join(addresses).encode()).hexdigest()[:_DIGEST]
     folder = link.with_name(f".{link.name}-{digest}")
-    if folder.exists():
+    if _read(folder) == list(dict.fromkeys(addresses)):
         return folder
+    shutil.rmtree(folder, ignore_errors=True)  # a removal that was killed has left a part of it
     beside = _beside(link)
     beside.mkdir()
     for slot in range(caddy.SLOTS):
         (beside / str(slot)).write_text(addresses[slot % len(addresses)])
+    files.sync(beside)
     return beside.rename(folder)
+
+
+def _read(slots: Path) -> list[str]:
+    """The addresses in a folder; none when it is not there or not whole."""
+    try:
+        found = [(slots / str(slot)).read_text() for slot in range(caddy.SLOTS)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return list(dict.fromkeys(found))
 
 
 def _all_slots(link: Path) -> Iterator[Path]:
@@ -135,6 +148,7 @@ def _replace(path: Path, text: str) -> bool:
         return False
     beside = _beside(path)
     beside.write_text(text, encoding="utf-8")
+    files.sync(beside)
     beside.replace(path)
     return True
 

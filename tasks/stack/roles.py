@@ -41,17 +41,23 @@ def create(dsn: str, passwords: Mapping[str, str]) -> None:
 
 
 def _create(sql: cursor, role: str, password: str) -> None:
+    from psycopg2.extensions import encrypt_password
+
     sql.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
     verb = "ALTER" if sql.fetchone() else "CREATE"
-    sql.execute(f"{verb} ROLE {role} LOGIN PASSWORD %s", (password,))
-    sql.execute("SELECT 1 FROM pg_database WHERE datname = %s", (role,))
-    if not sql.fetchone():
+    # Hashed here: PostgreSQL writes a statement that fails into its log.
+    hashed = encrypt_password(password, role, sql.connection, "scram-sha-256")
+    sql.execute(f"{verb} ROLE {role} LOGIN PASSWORD %s", (hashed,))
+    owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
+    sql.execute(owner, (role,))
+    found = sql.fetchone()
+    if not found:
         sql.execute(f"CREATE DATABASE {role}")
-        if role != "mlops":
-            # An administrator who is no superuser may give to a role only what he belongs to.
-            sql.execute(f"GRANT {role} TO current_user")
-            sql.execute(f"ALTER DATABASE {role} OWNER TO {role}")
-            sql.execute(f"REVOKE {role} FROM current_user")
+    if role != "mlops" and found != (role,):
+        # An administrator who is no superuser may give to a role only what he belongs to.
+        sql.execute(f"GRANT {role} TO current_user")
+        sql.execute(f"ALTER DATABASE {role} OWNER TO {role}")
+        sql.execute(f"REVOKE {role} FROM current_user")
     sql.execute(f"REVOKE ALL ON DATABASE {role} FROM PUBLIC")
     sql.execute(f"GRANT CONNECT ON DATABASE {role} TO {role}")
 

@@ -86,6 +86,12 @@ class Project:
         """Where a service is published."""
         return f"http://127.0.0.1:{self.env[f'MLOPS_{what}_PORT']}"
 
+    def memory(self) -> dict[str, float]:
+        """Bytes of memory of each running container, as the engine counts them."""
+        lines = docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}").splitlines()
+        used = {name: used for name, used, *_ in map(str.split, lines) if self.name in name}
+        return {name: number(text) for name, text in used.items()}
+
     def exports(self) -> dict[str, str]:
         """What `env` prints."""
         lines = self.cli("env").stdout.splitlines()
@@ -101,6 +107,14 @@ class Project:
     def with_env(self, **changes: str) -> Project:
         """The same project with other settings."""
         return replace(self, env={**self.env, **changes})
+
+
+def number(text: str) -> float:
+    """Bytes of `12.3MiB`."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1)):
+        if text.endswith(unit):
+            return float(text.removesuffix(unit)) * factor
+    raise ValueError(text)
 
 
 def docker(*words: str, check: bool = True, timeout: float = 120) -> str:
@@ -137,7 +151,6 @@ def new_project(folder: Path) -> Project:
     env = {f"MLOPS_{port}_PORT": str(ports.unused()) for port in PORTS}
     env |= {
         "COMPOSE_PROJECT_NAME": name,
-        "MLOPS_IMAGE_PREFIX": name,
         "MLOPS_STACK_IMAGES": IMAGES,
     }
     return Project(folder, name, env)
@@ -163,15 +176,30 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class FirstUp:
+    """A new stack as it was before anything ran on it."""
+
+    project: Project
+    seconds: float
+    memory: dict[str, float]
+
+
 @pytest.fixture(scope="session")
-def project(tree: Path) -> Iterator[Project]:
-    """The running stack of the session."""
+def first_up(tree: Path) -> Iterator[FirstUp]:
+    """The session's stack, measured when it had just come up."""
     made = new_project(tree)
     try:
-        made.env["FIRST_UP"] = str(made.up())
-        yield made
+        seconds = made.up()
+        yield FirstUp(made, seconds, made.memory())
     finally:
         remove(made)
+
+
+@pytest.fixture(scope="session")
+def project(first_up: FirstUp) -> Project:
+    """The running stack of the session."""
+    return first_up.project
 
 
 @pytest.fixture(scope="session")

@@ -54,29 +54,30 @@ def elsewhere(
     for name, text in given.items():
         (folder / "given" / name).write_text(text + "\n")
     (folder / "compose.override.yaml").write_text(OVERRIDE[1])
-    gateway = docker("network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}")
+    project = project.with_env(
+        MLOPS_POSTGRES=f"{names[0]}:5432",
+        MLOPS_POSTGRES_ADMIN="admin",
+        MLOPS_S3_ENDPOINT=f"http://{names[1]}:9000",
+    )
     try:
-        hosts = servers(names, passwords)
-        assert gateway
-        project = project.with_env(
-            MLOPS_POSTGRES=f"{hosts[0]}:5432",
-            MLOPS_POSTGRES_ADMIN="admin",
-            MLOPS_S3_ENDPOINT=f"http://{hosts[1]}:9000",
-        )
+        project.compose("create", "mlflow")  # with it the network, where the stack finds them
+        servers(names, passwords, f"{project.name}_default")
         yield project, names[1]
     finally:
-        remove(project)
         docker("rm", "-f", "-v", *names, check=False)
+        remove(project)
 
 
-def servers(names: tuple[str, str], passwords: dict[str, str]) -> list[str]:
-    """Start PostgreSQL, with an admin who is no superuser, and an S3 server; their addresses."""
+def servers(names: tuple[str, str], passwords: dict[str, str], network: str) -> None:
+    """Start PostgreSQL, with an admin who is no superuser, and an S3 server."""
     docker(
-        "run", "-d", "--name", names[0], "-e", "POSTGRES_PASSWORD=superuser", "postgres:17"
+        "run", "-d", "--name", names[0], "--network", network,
+        "-e", "POSTGRES_PASSWORD=superuser", "postgres:17",
     )  # fmt: skip
     rclone = Path(sysconfig.get_path("scripts")) / "rclone"
     docker(
-        "run", "-d", "--name", names[1], "-v", f"{rclone}:/rclone:ro", PROBE, "sh", "-c",
+        "run", "-d", "--name", names[1], "--network", network,
+        "-v", f"{rclone}:/rclone:ro", PROBE, "sh", "-c",
         "mkdir -p /s/mlflow /s/data && exec /rclone serve s3 --addr :9000 --auth-key "
         f"external,{passwords['s3']} /s",
     )  # fmt: skip
@@ -88,8 +89,6 @@ def servers(names: tuple[str, str], passwords: dict[str, str]) -> list[str]:
         return "CREATE ROLE" in docker("exec", names[0], "sh", "-c", line, check=False)
 
     until(made, 60, "the other PostgreSQL is up")
-    where = "{{.NetworkSettings.IPAddress}}"
-    return [docker("inspect", "-f", where, name).strip() for name in names]
 
 
 def test_runs_artifacts_and_data_go_there(elsewhere: tuple[Project, str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.compose.conftest import Project
+from tests.compose.serving import served
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -43,7 +44,7 @@ def sign_in(page: Page, project: Project) -> None:
     expect(page.get_by_role("link", name="Dags").first).to_be_visible(timeout=30_000)
 
 
-def test_the_start_page_shows_states_and_leads_on(page: Page) -> None:
+def test_the_start_page_shows_states_and_leads_on(page: Page, project: Project) -> None:
     broken: list[str] = []
     page.on("console", lambda said: broken.append(said.text) if "Policy" in said.text else None)
     page.on("pageerror", lambda error: broken.append(str(error)))
@@ -52,7 +53,10 @@ def test_the_start_page_shows_states_and_leads_on(page: Page) -> None:
         expect(page.locator(f"#{part} .state")).to_have_text("running", timeout=30_000)
     model = page.locator(f"#model-{NAME}")
     expect(model).to_contain_text(f"/models/{NAME}/invocations")
-    expect(model.locator(".state")).to_have_text("not served", timeout=30_000)
+    version = served(project, NAME)
+    state = "running" if version else "not served"
+    expect(model.locator(".state")).to_have_text(state, timeout=30_000)
+    expect(model).to_contain_text(str(version or ""))
     page.click("#mlflow")
     expect(page).to_have_url("/mlflow/")
     assert broken == []

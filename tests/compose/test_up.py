@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.compose.conftest import Project, docker
+from tests.compose.conftest import FirstUp, Project
 from tests.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
@@ -26,9 +26,9 @@ def service_of(container: dict[str, Any]) -> str:
     return str(container["Config"]["Labels"]["com.docker.compose.service"])
 
 
-def test_all_is_healthy_in_time(project: Project) -> None:
-    assert float(project.env["FIRST_UP"]) <= UP_S
-    for container in project.containers().values():
+def test_all_is_healthy_in_time(first_up: FirstUp) -> None:
+    assert first_up.seconds <= UP_S
+    for container in first_up.project.containers().values():
         state = container["State"]
         if state["Status"] == "exited":
             assert state["ExitCode"] == 0, service_of(container)
@@ -50,19 +50,9 @@ def test_a_second_up_changes_nothing(project: Project) -> None:
     assert all(one["State"]["ExitCode"] == 0 for one in after.values())
 
 
-def test_idle_memory(project: Project) -> None:
-    lines = docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}").splitlines()
-    used = {name: used for name, used, *_ in map(str.split, lines) if project.name in name}
-    assert "airflow-scheduler" in "".join(used)
-    assert sum(map(number, used.values())) <= IDLE_BYTES, used
-
-
-def number(text: str) -> float:
-    """Bytes of `12.3MiB`."""
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1)):
-        if text.endswith(unit):
-            return float(text.removesuffix(unit)) * factor
-    raise ValueError(text)
+def test_idle_memory(first_up: FirstUp) -> None:
+    assert any("airflow-scheduler" in name for name in first_up.memory)
+    assert sum(first_up.memory.values()) <= IDLE_BYTES, first_up.memory
 
 
 def test_ports_are_published_on_this_machine_only(project: Project) -> None:

@@ -16,6 +16,12 @@ from tests.waiting import until
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
 DOMAIN = "models.example.com"
+NAME = "diabetes_progression"
+# What a stack in use has before its login is switched on: the experiment of the run below.
+BEFORE = f"""
+from mlflow import MlflowClient
+MlflowClient("http://127.0.0.1:5000").create_experiment("{NAME}")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +34,9 @@ def grown(tree: Any) -> Iterator[Project]:
         COMPOSE_PROFILES="workers",
     )
     try:
+        before = made.with_env(MLOPS_MLFLOW_LOGIN="off")
+        before.up("mlflow")
+        before.inside("mlflow", "python3", "-c", BEFORE)
         made.up("--scale", "airflow-worker=2")
         yield made
     finally:

@@ -208,12 +208,19 @@ def test_fields_of_hostconfig(field: str, value: Any) -> None:
         {**LABELS, "com.docker.compose.project.working_dir": "/"},
         {**LABELS, "traefik.enable": "true"},
         {**LABELS, "mlops.x": 1},
+        {**LABELS, "org.opencontainers.image.description": "one\nmlops.project=other"},
+        {**LABELS, "owner": "a\x00b"},
         {key: LABELS[key] for key in list(LABELS)[1:]},
     ],
 )
 def test_labels(labels: Any) -> None:
     with pytest.raises(rules.Denied, match="Labels"):
         create("", {**HONEST, "Labels": labels})
+
+
+def test_labels_may_be_in_any_language() -> None:
+    labels = {**LABELS, "org.opencontainers.image.description": "Größe, in µm: 大きさ"}
+    assert create("", {**HONEST, "Labels": labels})["Labels"] == labels
 
 
 @pytest.mark.parametrize(

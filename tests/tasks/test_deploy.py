@@ -150,6 +150,21 @@ def test_only_a_challenger_that_passed_keeps_its_server() -> None:
 
 
 @pytest.mark.usefixtures("first")
+def test_a_version_promoted_meanwhile_keeps_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    ProcessTarget().start(NAME, 2)
+    record = deploy._record
+
+    def promoted_meanwhile(*given: Any) -> None:
+        champion(2)
+        record(*given)
+
+    monkeypatch.setattr(deploy, "_record", promoted_meanwhile)
+    done = deploy.reconcile(NAME, "somebody")
+    assert (done["version"], done["stopped"]) == (1, [])
+    assert running() == [1, 2]
+
+
+@pytest.mark.usefixtures("first")
 def test_without_a_champion_there_is_no_endpoint() -> None:
     tracking.client().delete_registered_model_alias(NAME, tracking.CHAMPION)
     done = deploy.reconcile(NAME, "somebody")

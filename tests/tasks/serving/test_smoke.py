@@ -4,6 +4,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,29 @@ def test_a_server_that_takes_wrong_input_fails(address: str, ridge: Path, tmp_pa
 def test_no_server_fails(ridge: Path) -> None:
     with pytest.raises(RunFailedError, match="It does not answer"):
         smoke.check(deployment("127.0.0.1:1"), ridge)
+
+
+class Babble(BaseHTTPRequestHandler):
+    """Answers everything with 200 and a page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>It works</html>")
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *args: Any) -> None: ...
+
+
+def test_a_server_of_something_else_fails(ridge: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), Babble) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(RunFailedError) as raised:
+            smoke.check(deployment(f"127.0.0.1:{server.server_port}"), ridge)
+        server.shutdown()
+    assert "otherwise than MLflow's protocol" in raised.value.why
 
 
 @pytest.mark.parametrize(

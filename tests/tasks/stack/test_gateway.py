@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,6 +254,32 @@ def test_a_switch_leaves_nothing_behind(running: Stack, models: tuple[Model, Mod
     gateway.remove(folder, "one-two")
     gateway.remove(folder, "one")
     assert list((folder / "upstreams").iterdir()) == []
+
+
+def test_what_a_killed_removal_left_is_not_served_again(tmp_path: Path) -> None:
+    (tmp_path / "upstreams").mkdir()
+    gateway.switch(tmp_path, "one", ["a:1"])
+    folder = (tmp_path / "upstreams" / "one").resolve()
+    (folder / "3").unlink()
+    (folder / "4").write_text("")  # as after a power cut
+    gateway.switch(tmp_path, "one", ["a:1"])
+    assert gateway.current(tmp_path, "one") == ("a:1",)
+
+
+@pytest.mark.parametrize(
+    ("bind", "login"), [("127.0.0.1", "off"), ("0.0.0.0", "off"), ("0.0.0.0", "on"), ("::", "off")]
+)
+@pytest.mark.usefixtures("running")
+def test_mlflow_without_a_login_is_not_opened_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bind: str, login: str
+) -> None:
+    monkeypatch.setenv("MLOPS_BIND", bind)
+    monkeypatch.setenv("MLOPS_MLFLOW_LOGIN", login)
+    settings.cache_clear()
+    gateway.write_routes(tmp_path, ["one"])
+    settings.cache_clear()
+    closed = "MLflow has no login here" in (tmp_path / "caddy.json").read_text()
+    assert closed is (bind != "127.0.0.1" and login == "off")
 
 
 @pytest.mark.parametrize("count", [0, 13])

@@ -51,6 +51,19 @@ def test_a_role_reaches_its_own_database(home: Home, port: int, role: str) -> No
     assert who == [(role, role)]
 
 
+def test_a_database_whose_owner_was_not_set_yet_gets_it(home: Home, port: int) -> None:
+    superuser = postgres.dsn(home, port, postgres.SUPERUSER, "postgres")
+    owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'airflow'"
+    connection = psycopg2.connect(superuser)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER DATABASE airflow OWNER TO CURRENT_USER")
+        postgres.create_roles(home, port)
+        cursor.execute(owner)
+        assert cursor.fetchone() == ("airflow",)
+    connection.close()
+
+
 @pytest.mark.parametrize(("role", "other"), ELSEWHERE)
 def test_a_role_is_refused_elsewhere(home: Home, port: int, role: str, other: str) -> None:
     with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
