@@ -37,7 +37,7 @@ SERVER = ("server", "app", "scorer", "payload", "signature")
 LOG_LINES = 60
 _OCI = "org.opencontainers.image."
 _HOPELESS = ("No solution found", "Failed to build", "needs a base image with Python")
-"""Words of uv or of our Dockerfile where a second try is hopeless; a network, say, may come back."""
+"""Words of uv or of our Dockerfile where a second try is hopeless; a network may come back."""
 
 
 @dataclass(frozen=True)

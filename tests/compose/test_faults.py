@@ -44,7 +44,7 @@ FILE = (
     (PIPELINES / f"{NAME}.yaml")
     .read_text()
     .replace("[300, 400]", "[1000, 1200]")
-    .replace("A search", "Größe – a search")
+    .replace("A search", "Größe, a search")
     .replace("gate: {thresholds: {rmse: 1}}", "gate: {mode: dry_run}")
 )
 
