@@ -19,48 +19,30 @@ import psutil
 import pytest
 
 from tasks import tracking
-from tasks.orchestrator import Airflow
 from tasks.pipeline.schema import Serving
-from tasks.settings import settings
-from tests.chain.conftest import PIPELINES, Chain
+from tests.chain.conftest import Chain
 from tests.chain.searches import assert_published_once, rows
 from tests.compose.conftest import Project, docker
 from tests.compose.serving import models, served
-from tests.conftest import forget
+from tests.compose.steady import FILE, NAME, reached, write
 from tests.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]
 
-NAME = "steady"
-TRIALS = 160
+TRIALS = 120
 SERVICES = (
     "docker-filter", "gateway", "minio", "mlflow", "postgres", "airflow-api-server",
     "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler",
 )  # fmt: skip
 AWAY_S = 60
 KEPT = Serving().keep
-# Longer fits than beside the embedded stack: all services are struck in one search.
-FILE = (
-    (PIPELINES / f"{NAME}.yaml")
-    .read_text()
-    .replace("[300, 400]", "[1000, 1200]")
-    .replace("A search", "Größe, a search")
-    .replace("gate: {thresholds: {rmse: 1}}", "gate: {mode: dry_run}")
-)
 
 
 @pytest.fixture(scope="module")
 def chain(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     """The compose stack, reached from this process as `env` says, with one pipeline more."""
-    write(project, FILE)
-    home = tmp_path_factory.mktemp("home")
-    forget()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (project.exports() | {"MLOPS_HOME": str(home)}).items():
-            patch.setenv(name, value)
-        settings.cache_clear()
-        yield Chain(home, Airflow())
-    forget()
+    with reached(project, tmp_path_factory.mktemp("home")) as chain:
+        yield chain
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +52,6 @@ def champion(project: Project, chain: Chain) -> int:
     assert chain.finish(NAME, run) == "success"
     until(lambda: served(project, NAME) == 1, 120, "version 1 is served")
     return 1
-
-
-def write(project: Project, text: str) -> None:
-    """Write the pipeline's file where the stack reads it."""
-    (project.folder / "pipelines" / f"{NAME}.yaml").write_text(text)
 
 
 def strike(project: Project, service: str) -> None:
@@ -213,5 +190,5 @@ def test_a_broken_image_never_becomes_champion(
         assert deployed(chain) == "failed"
         assert served(project, NAME) == before
     finally:
-        write(project, FILE)
+        write(project)
     assert_no_orphans(project, chain, before)

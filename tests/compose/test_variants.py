@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import ssl
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.chain.searches import assert_published_once, rows
+from tests.compose import steady
 from tests.compose.conftest import Project, docker, new_project, remove
+from tests.compose.steady import reached
 from tests.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
 DOMAIN = "models.example.com"
-NAME = "diabetes_progression"
+TRIALS = 30
 # What a stack in use has before its login is switched on: the experiment of the run below.
 BEFORE = f"""
 from mlflow import MlflowClient
-MlflowClient("http://127.0.0.1:5000").create_experiment("{NAME}")
+MlflowClient("http://127.0.0.1:5000").create_experiment("{steady.NAME}")
 """
 
 
@@ -108,35 +112,29 @@ def test_origins_are_checked_under_the_name(grown: Project, secure: httpx.Client
         assert answer.status_code == status
 
 
-def test_a_search_runs_on_the_workers_and_survives_one_of_them(grown: Project) -> None:
-    hosts = {
-        name: one["Config"]["Hostname"]
-        for name, one in grown.containers().items()
-        if "airflow-worker" in name
+def fitting(project: Project) -> set[str]:
+    """Names of the workers that fit a trial."""
+    names = [name for name in project.containers() if "airflow-worker" in name]
+    return {
+        name for name in names if "tasks.search.child" in docker("top", name, "-eo", "pid,args")
     }
-    assert len(hosts) == 2
-    started = grown.cli("run", "diabetes_progression", "--set", "trials=40", "--set", "slots=2")
-    assert "started" in started.stdout
 
-    def working() -> set[str]:
-        listed = "ps -eo args || true"
-        return {
-            name
-            for name in hosts
-            if "airflow worker" in docker("exec", name, "sh", "-c", listed)
-            or "supervis" in docker("top", name, "-eo", "args")
-        }
 
-    until(lambda: len(working()) == 2, 300, "both workers have a task")
-    victim = min(hosts)
-    pid = grown.containers()[victim]["State"]["Pid"]
-    subprocess.run(["kill", "-9", str(pid)], check=True)
-
-    def ended() -> bool:
-        said = grown.cli("status", "--json", check=False).stdout
-        return '"version": 1' in said
-
-    until(ended, 700, "the run has ended and its model is served")
+def test_a_search_runs_on_the_workers_and_survives_one_of_them(
+    grown: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with reached(grown, tmp_path_factory.mktemp("home")) as chain:
+        run = chain.train(steady.NAME, trials=TRIALS, slots=2)
+        search = chain.parent(steady.NAME, run)
+        until(lambda: len(fitting(grown)) == 2, 120, "each worker has a slot")
+        until(lambda: rows(search), 60, "trials are recorded")
+        before = rows(search)
+        victim = grown.containers()[min(fitting(grown))]
+        os.kill(victim["State"]["Pid"], signal.SIGKILL)
+        assert chain.finish(steady.NAME, run, 600) == "success"
+        after = rows(search)
+        assert {tid: after[tid] for tid in before} == before, "a recorded trial ran again"
+        assert_published_once(steady.NAME, search, TRIALS)
 
 
 def test_the_profile_by_option_only_is_refused(grown: Project) -> None:
