@@ -36,7 +36,7 @@ SERVER = ("server", "app", "scorer", "payload", "signature")
 """The modules of `tasks.serving` that run in an image."""
 LOG_LINES = 60
 _OCI = "org.opencontainers.image."
-_HOPELESS = ("No solution found", "Failed to build", "needs a base image with Python")
+_HOPELESS = re.compile(r"No solution found|Failed to build|needs a base image with Python \d")
 """Words of uv or of our Dockerfile where a second try is hopeless; a network may come back."""
 
 
@@ -243,7 +243,7 @@ def _label_line(labels: dict[str, str]) -> tuple[str, dict[str, str]]:
 def _failure(name: str, err: docker.errors.BuildError) -> RunFailedError | UnavailableError:
     said = "".join(str(one.get("stream") or one.get("error") or "") for one in err.build_log)
     why = "\n".join(said.strip().splitlines()[-LOG_LINES:])
-    if any(words in said for words in _HOPELESS):
+    if _HOPELESS.search(said):
         return RunFailedError(f"The image {name} cannot be built.", why=why)
     return UnavailableError(f"The image {name} could not be built.", why=why or str(err.msg))
 

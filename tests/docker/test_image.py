@@ -201,7 +201,7 @@ def test_a_model_of_another_python(docker_target: Settings, tmp_path: Path) -> N
     card = models.read_card(models.fetch("other_python", version))
     with (
         patch.object(models, "read_card", lambda _: dataclasses.replace(card, python="3.99")),
-        pytest.raises(UnavailableError) as raised,
+        pytest.raises(RunFailedError) as raised,
     ):
         image.build("other_python", version, "mlops")
     assert "Python 3.99: set MLOPS_BASE_IMAGE" in raised.value.why
