@@ -23,8 +23,8 @@ SUITES: dict[str, list[tuple[str, ...]]] = {
     ],
     "unit": [(*PYTEST, "-m", "not stack and not faults and not docker")],
     "stack": [(*PYTEST, "-m", "stack and not faults and not docker")],
-    "faults": [(*PYTEST, "-m", "faults and not docker")],
     "docker": [(*PYTEST, "-m", "docker")],
+    "faults": [(*PYTEST, "-m", "faults and not docker")],
 }
 DEFAULT = ("lint", "unit")
 
