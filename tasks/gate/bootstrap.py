@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import t as student
 
-from tasks import metrics
+from tasks.gate.drawn import Floats, Statistic
 from tasks.pipeline.schema import Gate
-
-Floats = NDArray[np.float64]
-Predictions = NDArray[Any]
-Statistic = Callable[[Floats], Floats]
-"""How often each unit was drawn, `(resamples, units)`, to the metric, `(resamples,)`."""
 
 POWER = 0.8
 """Of the smallest improvement that counts as detectable."""
@@ -56,6 +50,7 @@ def improvement(
         return sign * (challenger(counts) - opponent(counts))
 
     drawn = np.concatenate([difference(counts) for counts in _resampled(units, gate)])
+    drawn = drawn[np.isfinite(drawn)]  # a metric of one class has no value where none was drawn
     tail = _expanded(1 - gate.confidence, units)
     lower, upper = np.quantile(drawn, [tail, 1 - tail])
     error = float(np.std(drawn, ddof=1))
@@ -82,34 +77,6 @@ def _expanded(tail: float, units: int) -> float:
     return NormalDist().cdf(wider)
 
 
-def statistic(
-    metric: str, truth: NDArray[Any], predicted: NDArray[Any], unit_of: NDArray[np.intp]
-) -> Statistic:
-    """The metric as a function of how often each unit is drawn.
-
-    Args:
-        metric: Its name.
-        truth: `(rows,)`.
-        predicted: What the metric takes; for `log_loss` the true label's probability, `(rows,)`.
-        unit_of: The unit of each row, 0 to units - 1, `(rows,)`.
-    """
-    if metric not in _COLUMNS:
-        return lambda counts: np.array(
-            [metrics.score(metric, truth, predicted, drawn[unit_of]) for drawn in counts]
-        )
-    columns, figure = _COLUMNS[metric]
-    sums = np.stack(
-        [np.bincount(unit_of, weights=column) for column in columns(truth, predicted)], axis=1
-    )
-    return lambda counts: figure(counts @ sums)
-
-
-def score(metric: str, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-    """The metric of all rows, each counted once."""
-    rows = np.arange(len(truth))
-    return float(statistic(metric, truth, predicted, rows)(np.ones((1, len(truth))))[0])
-
-
 def _resampled(units: int, gate: Gate) -> Iterator[Floats]:
     """Multinomial counts of the units, in batches `(resamples in the batch, units)`."""
     rng = np.random.default_rng(gate.seed)
@@ -119,64 +86,3 @@ def _resampled(units: int, gate: Gate) -> Iterator[Floats]:
         draws = rng.integers(0, units, size=(size, units)) + units * np.arange(size)[:, None]
         counts = np.bincount(draws.ravel(), minlength=size * units)
         yield counts.reshape(size, units).astype(np.float64)
-
-
-# Nearly every metric is a function of a few sums over rows, so that 2,000 resamples of 100,000 rows
-# are matrix products of seconds, where 2,000 calls of scikit-learn are minutes.
-
-
-def _mean_of(
-    loss: Callable[[Any, Any], Any],
-) -> Callable[[NDArray[Any], NDArray[Any]], list[Floats]]:
-    return lambda truth, predicted: [
-        np.ones(len(truth)),
-        np.asarray(loss(truth, predicted), dtype=np.float64),
-    ]
-
-
-def _mean(sums: Floats) -> Floats:
-    return np.asarray(sums[:, 1] / sums[:, 0])
-
-
-def _log_loss(_truth: Any, probability: Any) -> Any:
-    smallest = np.finfo(probability.dtype).eps
-    return -np.log(np.clip(probability, smallest, 1 - smallest))
-
-
-def _r2_columns(truth: NDArray[Any], predicted: NDArray[Any]) -> list[Floats]:
-    centred = truth - truth.mean()  # or the difference of the squares would lose its digits
-    return [np.ones(len(truth)), (truth - predicted) ** 2, centred, centred**2]
-
-
-def _r2(sums: Floats) -> Floats:
-    rows, residual, first, second = sums.T
-    total = second - first**2 / rows
-    constant = total <= 0
-    ratio = residual / np.where(constant, 1.0, total)
-    return np.where(constant, np.where(residual == 0, 1.0, 0.0), 1 - ratio)
-
-
-def _f1_columns(truth: NDArray[Any], predicted: NDArray[Any]) -> list[Floats]:
-    columns = []
-    for label in np.union1d(truth, predicted):
-        true, found = truth == label, predicted == label
-        columns += [2.0 * (true & found), true.astype(np.float64) + found]
-    return columns
-
-
-def _f1(sums: Floats) -> Floats:
-    hits, marks = sums[:, ::2], sums[:, 1::2]
-    return np.asarray(np.mean(hits / np.where(marks == 0, 1.0, marks), axis=1))
-
-
-_COLUMNS: dict[
-    str, tuple[Callable[[NDArray[Any], NDArray[Any]], list[Floats]], Callable[[Floats], Floats]]
-] = {
-    "mse": (_mean_of(lambda y, p: (y - p) ** 2), _mean),
-    "rmse": (_mean_of(lambda y, p: (y - p) ** 2), lambda sums: np.sqrt(_mean(sums))),
-    "mae": (_mean_of(lambda y, p: np.abs(y - p)), _mean),
-    "accuracy": (_mean_of(lambda y, p: y == p), _mean),
-    "log_loss": (_mean_of(_log_loss), _mean),
-    "r2": (_r2_columns, _r2),
-    "f1": (_f1_columns, _f1),
-}

@@ -13,12 +13,10 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from tasks import metrics, registry, tracking
 from tasks.errors import UserError
-from tasks.pipeline.schema import Pipeline
+from tasks.pipeline.schema import Pipeline, Task
 from tasks.prepare import units as hashing
 from tasks.prepare.snapshot import UNIT, Manifest, read_manifest, read_part
 from tasks.store import MissingObjectError
-
-Labels = NDArray[Any]
 
 
 class IncomparableError(Exception):
@@ -33,8 +31,8 @@ class Contender:
     model: Any
     columns: tuple[str, ...]
 
-    def predict(self, rows: pd.DataFrame, truth: Labels, metric: str) -> NDArray[Any]:
-        """What `tasks.gate.bootstrap.statistic` takes as `predicted`.
+    def outcome(self, rows: pd.DataFrame, target: str, task: Task, metric: str) -> metrics.Outcome:
+        """Its answers, as far as the metric needs them.
 
         Raises:
             IncomparableError: The model cannot take these rows.
@@ -46,18 +44,17 @@ class Contender:
                 f"{', '.join(lacking)}."
             )
         try:
-            predicted = np.asarray(
-                metrics.predictions(self.model, rows[list(self.columns)], metric)
+            return metrics.outcome(
+                self.model,
+                rows[list(self.columns)],
+                rows[target].to_numpy(),
+                task,
+                probabilities=metric in metrics.PROBABILITIES,
             )
         except (ValueError, TypeError, AttributeError) as err:
             raise IncomparableError(
                 f"{self.label.capitalize()} cannot predict these rows: {err}"
             ) from err
-        if metric != "log_loss":
-            return predicted
-        # A label that the model never saw has no column: it gave it no chance.
-        column = pd.Index(self.model.classes_).get_indexer(pd.Index(truth))
-        return np.where(column < 0, 0.0, predicted[np.arange(len(truth)), column])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tasks import ledger, metrics
-from tasks.gate import bootstrap
+from tasks.gate import bootstrap, drawn
 from tasks.gate.compare import (
     Contender,
     IncomparableError,
@@ -114,15 +114,14 @@ class _Measurement:
     ) -> dict[str, Any]:
         rules, metric = self.pipeline.gate, self.pipeline.metric
         names, unit_of = np.unique(rows[UNIT].to_numpy(), return_inverse=True)
-        truth = rows[self.pipeline.data.target].to_numpy()
         ours, our_score = self._scored(model, rows, metric.name)
         theirs, their_score = self._scored(opponent, rows, metric.name)
         return {
             "challenger_score": our_score,
             "opponent_score": their_score,
             "improvement": bootstrap.improvement(
-                bootstrap.statistic(metric.name, truth, ours, unit_of),
-                bootstrap.statistic(metric.name, truth, theirs, unit_of),
+                drawn.statistic(metric.name, ours, unit_of),
+                drawn.statistic(metric.name, theirs, unit_of),
                 len(names),
                 metric.direction,
                 rules,
@@ -131,14 +130,14 @@ class _Measurement:
 
     def _scored(
         self, model: Contender, rows: pd.DataFrame, metric: str
-    ) -> tuple[bootstrap.Predictions, float]:
-        """Predictions and their figure."""
-        truth = rows[self.pipeline.data.target].to_numpy()
-        predicted = model.predict(rows, truth, metric)
-        score = bootstrap.score(metric, truth, predicted)
+    ) -> tuple[metrics.Outcome, float]:
+        """Answers and their figure."""
+        data = self.pipeline.data
+        found = model.outcome(rows, data.target, data.task, metric)
+        score = drawn.score(metric, found)
         if not metrics.is_finite(score):
             raise IncomparableError(f"The {metric} of {model.label} is not a finite number.")
-        return predicted, score
+        return found, score
 
 
 def _size(rows: pd.DataFrame) -> dict[str, int]:

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from tasks.pipeline.schema import Task
 
-MetricName = Literal["rmse", "mse", "mae", "r2", "accuracy", "f1", "log_loss"]
+MetricName = Literal[
+    "rmse", "mse", "mae", "r2",
+    "accuracy", "auc", "average_precision", "f1", "f1_weighted", "precision", "recall", "log_loss",
+    "brier",
+]  # fmt: skip
 Direction = Literal["minimize", "maximize"]
 MINIMIZE: Literal["minimize"] = "minimize"
 MAXIMIZE: Literal["maximize"] = "maximize"
@@ -18,14 +22,24 @@ REGRESSION: dict[str, Direction] = {
     "mae": MINIMIZE,
     "r2": MAXIMIZE,
 }
-CLASSIFICATION: dict[str, Direction] = {
+BINARY: dict[str, Direction] = {
     "accuracy": MAXIMIZE,
+    "auc": MAXIMIZE,
+    "average_precision": MAXIMIZE,
     "f1": MAXIMIZE,
+    "precision": MAXIMIZE,
+    "recall": MAXIMIZE,
     "log_loss": MINIMIZE,
+    "brier": MINIMIZE,
 }
-DIRECTIONS = REGRESSION | CLASSIFICATION
+"""Of one class: of the two, the greater."""
+MULTICLASS = BINARY | {"f1_weighted": MAXIMIZE}
+"""Of one class: averaged over the classes, each counting the same, or weighted by its rows."""
+DIRECTIONS = REGRESSION | MULTICLASS
+PROBABILITIES = frozenset({"auc", "average_precision", "log_loss", "brier"})
+"""Metrics of predicted probabilities; the others take predicted values or labels."""
 
 
 def of_task(task: Task) -> dict[str, Direction]:
     """The metrics of a task, each with its direction."""
-    return REGRESSION if task == "regression" else CLASSIFICATION
+    return {"regression": REGRESSION, "binary": BINARY, "multiclass": MULTICLASS}[task]

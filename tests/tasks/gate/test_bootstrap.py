@@ -9,15 +9,35 @@ from sklearn.dummy import DummyClassifier
 
 from tasks import metrics
 from tasks.gate import bootstrap
-from tasks.gate.bootstrap import Improvement, improvement, statistic
-from tasks.pipeline.schema import Gate
+from tasks.gate import drawn as drawn_module
+from tasks.gate.bootstrap import Improvement, improvement
+from tasks.gate.drawn import score, statistic
+from tasks.metrics import Outcome
+from tasks.pipeline.metrics import of_task
+from tasks.pipeline.schema import Gate, Task
 
 RNG = np.random.default_rng(0)
 ROWS = 400
 Y = RNG.normal(1e4, 1, ROWS)
-LABELS = RNG.choice(["a", "b", "c"], ROWS, p=[0.5, 0.48, 0.02])
-GUESSES = np.where(RNG.random(ROWS) < 0.6, LABELS, RNG.choice(["a", "b", "d"], ROWS))
-PROBABILITIES = RNG.dirichlet([1, 1, 1], ROWS)
+
+
+def numbers(truth: NDArray[Any], predicted: NDArray[Any]) -> Outcome:
+    return Outcome(truth, predicted, np.empty((len(truth), 0)))
+
+
+def classes(shares: list[float], positives: tuple[int, ...]) -> Outcome:
+    """Rows of these shares, of which a model knows more than half; many chances are equal."""
+    truth = RNG.choice(len(shares), ROWS, p=shares)
+    predicted = np.where(RNG.random(ROWS) < 0.6, truth, RNG.choice([0, 1, -1], ROWS))
+    chances = RNG.integers(1, 9, (ROWS, len(shares))).astype(float)
+    return Outcome(truth, predicted, chances / chances.sum(axis=1, keepdims=True), positives)
+
+
+OUTCOMES: dict[Task, Outcome] = {
+    "regression": numbers(Y, Y + RNG.normal(0, 0.5, ROWS)),
+    "binary": classes([0.7, 0.3], (1,)),
+    "multiclass": classes([0.5, 0.4, 0.1], (0, 1, 2)),
+}
 
 
 def compare(
@@ -26,25 +46,20 @@ def compare(
     """Two models with these errors, by mean absolute error."""
     names, unit_of = np.unique(units, return_inverse=True)
     zero = np.zeros(len(units))
-    challenger, opponent = (statistic("mae", zero, errors, unit_of) for errors in losses)
+    challenger, opponent = (statistic("mae", numbers(zero, errors), unit_of) for errors in losses)
     direction = options.pop("direction", "minimize")
     gate = Gate(**{"resamples": 400} | options)
     return improvement(challenger, opponent, len(names), direction, gate)
 
 
-@pytest.mark.parametrize("metric", ["mse", "rmse", "mae", "r2", "accuracy", "f1", "log_loss"])
-def test_the_fast_path_equals_scikit_learn_with_sample_weights(metric: str) -> None:
+@pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
+def test_the_fast_path_equals_scikit_learn_with_sample_weights(task: Task) -> None:
     unit_of = np.arange(ROWS) % 37
     counts = RNG.multinomial(37, np.full(37, 1 / 37), size=5).astype(float)
-    truth, predicted, given = Y, Y + RNG.normal(0, 0.5, ROWS), None
-    if metric in ("accuracy", "f1"):
-        truth, predicted = LABELS, GUESSES
-    if metric == "log_loss":
-        truth, predicted = LABELS, PROBABILITIES
-        given = PROBABILITIES[np.arange(ROWS), np.searchsorted(["a", "b", "c"], LABELS)]
-    fast = statistic(metric, truth, predicted if given is None else given, unit_of)(counts)
-    slow = [metrics.score(metric, truth, predicted, drawn[unit_of]) for drawn in counts]
-    np.testing.assert_allclose(fast, slow, rtol=1e-9)
+    for metric in of_task(task):
+        fast = statistic(metric, OUTCOMES[task], unit_of)(counts)
+        slow = [metrics.score(metric, OUTCOMES[task], drawn[unit_of]) for drawn in counts]
+        np.testing.assert_allclose(fast, slow, rtol=1e-9, err_msg=metric)
 
 
 def test_a_metric_without_a_fast_path_is_scored_by_its_function(
@@ -52,15 +67,30 @@ def test_a_metric_without_a_fast_path_is_scored_by_its_function(
 ) -> None:
     counts = RNG.multinomial(20, np.full(20, 1 / 20), size=3).astype(float)
     unit_of = np.arange(ROWS) % 20
-    fast = statistic("mae", Y, Y[::-1], unit_of)(counts)
-    monkeypatch.delitem(bootstrap._COLUMNS, "mae")
-    np.testing.assert_allclose(statistic("mae", Y, Y[::-1], unit_of)(counts), fast)
+    fast = statistic("mae", OUTCOMES["regression"], unit_of)(counts)
+    monkeypatch.delitem(drawn_module._COLUMNS, "mae")
+    slow = statistic("mae", OUTCOMES["regression"], unit_of)(counts)
+    np.testing.assert_allclose(slow, fast)
+
+
+def test_a_draw_without_a_class_says_nothing_and_harms_nothing() -> None:
+    rare = np.arange(ROWS) == 0
+    chances = np.stack([RNG.random(ROWS), RNG.random(ROWS)], axis=1)
+    found = Outcome(rare.astype(int), rare.astype(int), chances, (1,))
+    result = improvement(
+        statistic("auc", found, np.arange(ROWS)),
+        statistic("auc", found, np.arange(ROWS)),
+        ROWS,
+        "maximize",
+        Gate(resamples=400),
+    )
+    assert (result.estimate, result.lower, result.upper) == (0, 0, 0)
 
 
 def test_scores_of_constant_truth_are_those_of_scikit_learn() -> None:
     truth = np.full(5, 3.0)
-    assert bootstrap.score("r2", truth, truth) == 1.0
-    assert bootstrap.score("r2", truth, truth + 1) == 0.0
+    assert score("r2", numbers(truth, truth)) == 1.0
+    assert score("r2", numbers(truth, truth + 1)) == 0.0
 
 
 def test_improvement_is_positive_when_better_in_either_direction() -> None:
@@ -127,8 +157,5 @@ def test_power_at_the_detectable_improvement_is_what_is_said() -> None:
 
 def test_a_certain_wrong_answer_costs_the_same_as_in_scikit_learn() -> None:
     model = DummyClassifier(strategy="constant", constant="a").fit([[0], [1]], ["a", "b"])
-    probability = model.predict_proba([[0], [1]])
-    expected = metrics.score("log_loss", ["a", "b"], probability)
-    assert bootstrap.score("log_loss", np.array(["a", "b"]), probability[[0, 1], [0, 1]]) == (
-        pytest.approx(expected)
-    )
+    found = metrics.outcome(model, [[0], [1]], ["a", "b"], "binary")
+    assert score("log_loss", found) == pytest.approx(metrics.score("log_loss", found))
