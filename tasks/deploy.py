@@ -191,7 +191,7 @@ def _clean(
     marks = registry.aliases(name)
     now = set() if champion is None else {champion}
     # The alias may have moved since: the next reconciliation finds the new champion's server.
-    moved = {version for alias, version in marks.items() if alias == tracking.CHAMPION}
+    moved = {marks[tracking.CHAMPION]} if tracking.CHAMPION in marks else set()
     waiting = (_waiting(name, marks) | moved) - now
     keep = now | waiting | _kept(name, marks, serving.keep)
     stopped = set()

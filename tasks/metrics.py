@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics as sk
 
-from tasks.pipeline.metrics import PROBABILITIES, of_task
+from tasks.pipeline.metrics import of_task
 from tasks.pipeline.schema import Task
 
 Weights = NDArray[np.float64] | None
@@ -138,5 +138,3 @@ _FUNCTIONS: dict[str, Callable[[Outcome, Weights], float]] = {
     "log_loss": _log_loss,
     "brier": _brier,
 }
-
-__all__ = ["PROBABILITIES", "Outcome", "is_finite", "outcome", "score", "scores"]

@@ -13,6 +13,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from tasks import metrics, registry, tracking
 from tasks.errors import UserError
+from tasks.pipeline.metrics import PROBABILITIES
 from tasks.pipeline.schema import Pipeline, Task
 from tasks.prepare import units as hashing
 from tasks.prepare.snapshot import UNIT, Manifest, read_manifest, read_part
@@ -49,7 +50,7 @@ class Contender:
                 rows[list(self.columns)],
                 rows[target].to_numpy(),
                 task,
-                probabilities=metric in metrics.PROBABILITIES,
+                probabilities=metric in PROBABILITIES,
             )
         except (ValueError, TypeError, AttributeError) as err:
             raise IncomparableError(

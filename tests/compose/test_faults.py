@@ -107,6 +107,13 @@ def assert_no_orphans(project: Project, chain: Chain, version: int) -> None:
     assert versions == [one for one in range(1, version + 1) if one >= version - KEPT]
 
 
+def assert_ends_well(project: Project, chain: Chain, run: str, version: int) -> None:
+    """The run succeeds, its version is served, and nothing else is left."""
+    assert chain.finish(NAME, run, 600) == "success"
+    until(lambda: served(project, NAME) == version, 180, "the new version is served")
+    assert_no_orphans(project, chain, version)
+
+
 def test_each_service_is_killed_in_turn_during_a_search(
     project: Project, chain: Chain, champion: int
 ) -> None:
@@ -135,9 +142,7 @@ def test_the_engine_is_restarted_during_a_build(
     run = chain.train(NAME, trials=2, seed=5, force=True)
     until(lambda: chain.tasks(NAME, run).get("build") == "running", 400, "the build begins")
     restart_engine()
-    assert chain.finish(NAME, run, 600) == "success"
-    until(lambda: served(project, NAME) == before + 1, 180, "the new version is served")
-    assert_no_orphans(project, chain, before + 1)
+    assert_ends_well(project, chain, run, before + 1)
 
 
 def test_the_store_is_away_for_a_minute(project: Project, chain: Chain, champion: int) -> None:
@@ -148,9 +153,7 @@ def test_the_store_is_away_for_a_minute(project: Project, chain: Chain, champion
     project.compose("stop", "minio")
     time.sleep(AWAY_S)  # the outage itself, not a wait for something
     project.compose("start", "minio")
-    assert chain.finish(NAME, run, 600) == "success"
-    until(lambda: served(project, NAME) == before + 1, 180, "the new version is served")
-    assert_no_orphans(project, chain, before + 1)
+    assert_ends_well(project, chain, run, before + 1)
 
 
 def test_a_server_that_fills_its_memory_is_started_again(
