@@ -84,7 +84,7 @@ def bare(of: Pipeline, snapshot: str) -> Figures:
 
     def loss(params: dict[str, Any]) -> float:
         began = time.perf_counter()
-        figure = objective(params, seed=len(spans))["val_rmse"]
+        figure = objective(params, seed=len(spans)).figures["val_rmse"]
         spans.append((began, time.perf_counter()))
         return figure
 

@@ -1,6 +1,6 @@
 """How long the embedded stack takes to be up, and how much memory it holds idle.
 
-Run it as `PYTHONPATH=. .venv/bin/python benchmarks/stack.py`; it uses a state folder of its own.
+Run it as `.venv/bin/python -m benchmarks.stack`; it uses a state folder of its own.
 Memory is PSS (shared pages counted in proportion), so Linux only; each program with its children.
 """
 

@@ -5,18 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import get_current_context
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import Asset, AssetAlias, BaseHook, get_current_context
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
 
 from tasks import refs
 from tasks.pipeline import overrides
 
 Json = dict[str, Any]
 
+CHAMPION = AssetAlias("mlops.champion")
+"""Stands for the asset `NAME.champion` in a DAG of all pipelines."""
+
 
 def _dag_run() -> str:
     run = get_current_context()["dag_run"]
     return f"{run.dag_id}/{run.run_id}"
+
+
+def connection(name: str) -> str | None:
+    """An Airflow connection as JSON, from wherever Airflow keeps it."""
+    try:
+        return str(BaseHook.get_connection(name).as_json())
+    except AirflowNotFoundException:
+        return None
 
 
 def _json(reference: refs.Ref) -> Json:
@@ -30,7 +41,7 @@ def prepare(name: str) -> list[dict[str, Json]]:
 
     context = get_current_context()
     sweep(name, _dag_run())
-    prepared = work(name, _dag_run(), overrides.parse(dict(context["params"])))
+    prepared = work(name, _dag_run(), overrides.parse(dict(context["params"])), connection)
     if prepared.unchanged is not None:
         context["ti"].xcom_push(
             key="unchanged", value={"version": prepared.unchanged, "reason": prepared.reason}
@@ -51,8 +62,7 @@ def select(slots: list[dict[str, Json]]) -> Json:
 
     if not slots:
         raise AirflowSkipException("unchanged: the champion was trained on just this")
-    slot = refs.SlotRef(**slots[0]["slot"])
-    return _json(work(refs.RunRef(**slot.model_dump(exclude={"slot"}))))
+    return _json(work(refs.SlotRef(**slots[0]["slot"]).run))
 
 
 def evaluate(best: Json) -> Json:
@@ -84,6 +94,24 @@ def promote(built: Json) -> Json:
     from tasks.promote import promote as work
 
     return built | work(refs.BuildRef(**built), _dag_run())
+
+
+def register() -> Json:
+    """A run that was logged by hand becomes a challenger."""
+    from tasks.register import register as work
+
+    params = get_current_context()["params"]
+    return _json(
+        work(params["run_id"], params["name"], snapshot=params["snapshot"], model=params["model"])
+    )
+
+
+def promote_registered(built: Json) -> Json:
+    """As `promote`; tells `deploy__NAME`, which this DAG does not know by name."""
+    done = promote(built)
+    champion = Asset(f"{built['name']}.champion")
+    get_current_context()["outlet_events"][CHAMPION].add(champion)
+    return done
 
 
 def finish(name: str) -> None:

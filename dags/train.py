@@ -9,7 +9,7 @@ from airflow.sdk import DAG, Asset, Param, TriggerRule
 
 import steps
 from tasks.pipeline.schema import Pipeline
-from wiring import DEFAULTS, POOL, Step, pipelines
+from wiring import DEFAULTS, POOL, Step, judged, pipelines
 
 DOCS = """\
 **{description}**
@@ -31,7 +31,7 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
         "slots": Param(
             search.slots, type="integer", minimum=1, maximum=64, description="trials side by side"
         ),
-        "seed": Param(search.seed, type="integer", minimum=0),
+        "seed": Param(search.seed, type="integer", minimum=0, maximum=2**32 - 1),
         "algorithm": Param(search.algorithm, type="string", enum=["tpe", "random", "grid"]),
         "trial_timeout": Param(
             search.trial_timeout, type="number", exclusiveMinimum=0, description="seconds a trial"
@@ -120,32 +120,15 @@ def chain(name: str) -> None:
         pool=POOL,
         doc_md="Refits the best on train + validation, scores the test part once, registers it.",
     )
-    gate = Step(
-        task_id="gate",
-        python_callable=steps.gate,
-        op_args=[evaluate.output],
-        doc_md="Compares challenger and champion on rows that neither was trained on.",
-    )
-    build = Step(
-        task_id="build",
-        python_callable=steps.build,
-        op_args=[gate.output],
-        doc_md="Builds the challenger, starts its server, tries it. Skipped when the gate said no.",
-    )
-    promote = Step(
-        task_id="promote",
-        python_callable=steps.promote,
-        op_args=[build.output],
-        outlets=[Asset(f"{name}.champion")],
-        doc_md="Moves the champion alias, on record in the ledger.",
-    )
+    promote = judged(evaluate, steps.promote, Asset(f"{name}.champion"))
     finish = Step(
         task_id="finish",
         python_callable=steps.finish,
         op_kwargs={"name": name},
         doc_md="Closes the MLflow runs, whatever happened.",
     ).as_teardown()
-    prepare >> search >> select >> evaluate >> gate >> build >> promote >> finish
+    prepare >> search >> select >> evaluate
+    promote >> finish
 
 
 globals().update({dag.dag_id: dag for dag in pipelines("train", train)})

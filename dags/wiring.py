@@ -8,8 +8,17 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG, ExceptionRetryPolicy, RetryAction, RetryRule, get_parsing_context
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetAlias,
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryRule,
+    get_parsing_context,
+)
 
+import steps
 from mlops_links import EndpointLink, RunLink, VersionLink
 from tasks.errors import UserError
 from tasks.pipeline import load
@@ -49,6 +58,29 @@ class Step(PythonOperator):
         return self.reference
 
 
+def judged(challenger: Step, promote: Callable[..., Any], outlet: Asset | AssetAlias) -> Step:
+    """Gate, build and promotion of the version that `challenger` returns; the last of them."""
+    gate = Step(
+        task_id="gate",
+        python_callable=steps.gate,
+        op_args=[challenger.output],
+        doc_md="Compares challenger and champion on rows that neither was trained on.",
+    )
+    build = Step(
+        task_id="build",
+        python_callable=steps.build,
+        op_args=[gate.output],
+        doc_md="Builds the challenger, starts its server, tries it. Skipped when the gate said no.",
+    )
+    return Step(
+        task_id="promote",
+        python_callable=promote,
+        op_args=[build.output],
+        outlets=[outlet],
+        doc_md="Moves the champion alias, on record in the ledger.",
+    )
+
+
 def pipelines(prefix: str, build: Callable[[str, Pipeline | None, str], DAG]) -> list[DAG]:
     """A DAG `prefix__NAME` for each pipeline file; inside a task only for the one that it runs.
 
@@ -61,7 +93,8 @@ def pipelines(prefix: str, build: Callable[[str, Pipeline | None, str], DAG]) ->
             continue
         try:
             dags.append(build(name, load.load(name), ""))
-        except UserError as err:
-            log.error("%s", err)
+        # The others are faults of our checks, which must not take away the DAGs of all files.
+        except (UserError, ArithmeticError, LookupError, TypeError, ValueError) as err:
+            log.error("%s: %s", name, err, exc_info=not isinstance(err, UserError))
             dags.append(build(name, None, str(err)))
     return dags

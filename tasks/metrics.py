@@ -11,10 +11,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics as sk
 
-from tasks.pipeline.metrics import of_task
+from tasks.pipeline.metrics import CALIBRATION, of_task
 from tasks.pipeline.schema import Task
 
 Weights = NDArray[np.float64] | None
+CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,15 @@ class Outcome:
 def outcome(
     model: Any, features: Any, truth: ArrayLike, task: Task, *, probabilities: bool = True
 ) -> Outcome:
-    """The model's answers; `truth` is `(rows,)`."""
+    """The model's answers; `truth` is `(rows,)`.
+
+    Raises:
+        ValueError: The model does not give one answer a row.
+    """
     answers, truth = np.asarray(model.predict(features)), np.asarray(truth)
+    if answers.size != len(truth):
+        raise ValueError(f"one answer a row is needed, not an array {answers.shape}")
+    answers = answers.ravel()  # some give a column
     if task == "regression":
         return Outcome(truth, answers, np.empty((len(truth), 0)))
     known = pd.Index(model.classes_)
@@ -56,7 +64,11 @@ def score(metric: str, found: Outcome, weights: Weights = None) -> float:
 
 def scores(task: Task, model: Any, features: Any, truth: ArrayLike) -> dict[str, float]:
     """Every metric of the task for a fitted model."""
-    found = outcome(model, features, truth, task)
+    return figures(task, outcome(model, features, truth, task))
+
+
+def figures(task: Task, found: Outcome) -> dict[str, float]:
+    """Every metric of the task."""
     return {name: score(name, found) for name in of_task(task)}
 
 
@@ -123,6 +135,23 @@ def squares(found: Outcome) -> NDArray[np.float64]:
     return np.asarray(errors.sum(axis=1))
 
 
+def _calibration_error(found: Outcome, weights: Weights) -> float:
+    """How far the probabilities are from the shares of rows, on average over the rows.
+
+    Expected calibration error (Naeini, Cooper, Hauskrecht 2015) over bins of equally many rows:
+    equally wide ones would leave most of them to a few rows where a class is rare.
+    """
+    rows = np.ones(len(found.truth)) if weights is None else weights
+    errors = []
+    for one in found.positives:
+        chances = found.probabilities[:, one]
+        edges = np.quantile(chances, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1])
+        bins = np.searchsorted(edges, chances)  # equal probabilities are in one bin
+        excess = np.bincount(bins, weights=rows * (chances - (found.truth == one)))
+        errors.append(np.abs(excess).sum() / rows.sum())
+    return float(np.mean(errors))
+
+
 _FUNCTIONS: dict[str, Callable[[Outcome, Weights], float]] = {
     "rmse": _of_values(sk.root_mean_squared_error),
     "mse": _of_values(sk.mean_squared_error),
@@ -137,4 +166,5 @@ _FUNCTIONS: dict[str, Callable[[Outcome, Weights], float]] = {
     "average_precision": _of_ranks(sk.average_precision_score),
     "log_loss": _log_loss,
     "brier": _brier,
+    CALIBRATION: _calibration_error,
 }

@@ -2,25 +2,102 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline as Model
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 
-from tasks import estimators
+from tasks import estimators, keras_model, rounding, threshold
 from tasks.errors import MlopsError, UserError
 from tasks.pipeline import space
 from tasks.pipeline.nodes import ESTIMATOR, Literal
 from tasks.pipeline.problems import Problem, ProblemsError, did_you_mean, listed
-from tasks.pipeline.schema import ColumnType, Features, Pipeline
+from tasks.pipeline.schema import ColumnType, Features, Pipeline, Tuned, text
 
 NUMERIC: frozenset[ColumnType] = frozenset({"double", "integer", "boolean"})
 SCALERS = {"standard": StandardScaler, "minmax": MinMaxScaler}
-PREPARATION_TYPES = ("numpy.dtype",)
-"""SimpleImputer keeps the dtype it was fitted on; skops saves it as an empty array."""
+NULL = "\x1fnull"
+"""A missing category, within the preparation alone. No text of a table begins so."""
+
+CHOSEN = frozenset({"best_epoch", "threshold"})
+"""Figures that a trial's validation rows decide, and a refit without such rows must be given."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features, `(rows, columns)`, and the truth, `(rows,)`."""
+
+    features: pd.DataFrame
+    truth: pd.Series[Any]
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, part: pd.DataFrame) -> Rows:
+        """What the model sees of a snapshot's rows, and what it should answer."""
+        return cls(part[list(pipeline.feature_names)], part[pipeline.data.target])
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model, and what its validation rows decided, of `CHOSEN`."""
+
+    model: Model
+    chosen: dict[str, float]
+
+
+def fit(  # noqa: PLR0913 - what makes a model, and the rows
+    pipeline: Pipeline,
+    params: dict[str, Any],
+    rows: Rows,
+    validation: Rows,
+    *,
+    seed: int,
+    threads: int,
+) -> Fitted:
+    """Fit on `rows`; `validation` decides when to stop and the threshold, if the file asks."""
+    built = build(pipeline, params, seed, threads)
+    extra: dict[str, Any] = {}
+    if estimators.get(str(params[ESTIMATOR])).validates:
+        # Called within `fit`, when the preparation is fitted.
+        extra["model__validation"] = lambda: (
+            built["prepare"].transform(validation.features),
+            validation.truth,
+        )
+    built.fit(rows.features, rows.truth, **_weights(pipeline, rows.truth), **extra)
+    chosen = dict(getattr(inner(built), "chosen_", {}))
+    if isinstance(pipeline.threshold, Tuned):
+        chosen["threshold"] = threshold.best(
+            pipeline.threshold.maximize, built, validation.features, validation.truth
+        )
+    return Fitted(_decided(pipeline, built, chosen), chosen)
+
+
+def refit(  # noqa: PLR0913 - the same
+    pipeline: Pipeline,
+    params: dict[str, Any],
+    rows: Rows,
+    chosen: dict[str, float],
+    *,
+    seed: int,
+    threads: int,
+) -> Model:
+    """Fit on `rows` with what the validation rows of the trial decided, now that there are none."""
+    family = estimators.get(str(params[ESTIMATOR]))
+    decided = {
+        parameter: round(chosen[figure])
+        for figure, parameter in family.chosen.items()
+        if figure in chosen
+    }
+    built = build(pipeline, params | decided, seed, threads)
+    built.fit(rows.features, rows.truth, **_weights(pipeline, rows.truth))
+    return _decided(pipeline, built, chosen)
 
 
 def build(pipeline: Pipeline, params: dict[str, Any], seed: int, threads: int) -> Model:
@@ -28,36 +105,25 @@ def build(pipeline: Pipeline, params: dict[str, Any], seed: int, threads: int) -
 
     `seed` and `threads` go to an estimator that has such parameters and a point that sets neither.
     """
-    return Model(
-        [("prepare", _preparation(pipeline)), ("model", _make(pipeline, params, seed, threads))]
-    )
+    estimator = _make(pipeline, params, seed, threads)
+    if pipeline.rounded:
+        estimator = rounding.rounded(estimator)
+    return Model([("prepare", _preparation(pipeline)), ("model", estimator)])
+
+
+def inner(fitted: Model) -> Any:
+    """The family's estimator in a fitted model, whatever the file put around it."""
+    return rounding.inner(threshold.inner(fitted["model"]))
 
 
 def trusted_types(model: Model) -> list[str]:
     """The reviewed types that skops needs to load this model; any other makes it refuse."""
-    estimator = model.steps[-1][1]
+    estimator = inner(model)
     for name in estimators.names():
         family = estimators.get(name)
         if family.made(estimator):
-            return [*PREPARATION_TYPES, *family.trusted_types]
+            return [*keras_model.TRUSTED_TYPES, *threshold.TRUSTED_TYPES, *family.trusted_types]
     raise MlopsError(f"No model family makes a {type(estimator).__name__}.")
-
-
-def estimator_class(pipeline: Pipeline, name: str) -> type[BaseEstimator]:
-    """The family's class for the pipeline's task.
-
-    Raises:
-        UserError: There is no such family, or it cannot do this task.
-    """
-    task = pipeline.data.task
-    found = estimators.get(name).of(task)
-    if found is None:
-        able = [known for known in estimators.names() if estimators.get(known).of(task)]
-        raise UserError(
-            f"The 'estimator' of a {task} search must be one of {', '.join(able)}. "
-            f"Got {name!r} instead."
-        )
-    return found
 
 
 def check(pipeline: Pipeline) -> None:
@@ -101,15 +167,26 @@ def default_points(pipeline: Pipeline) -> list[dict[str, Any]]:
 
 
 def _defaults(pipeline: Pipeline, name: str) -> dict[str, Any]:
-    params: dict[str, Any] = estimator_class(pipeline, name)().get_params(deep=False)
-    return params
+    """The family's parameters, as the file names them.
+
+    Raises:
+        UserError: There is no such family, or it cannot do this task.
+    """
+    task = pipeline.data.task
+    family = estimators.get(name)
+    if family.of(task) is None:
+        able = [known for known in estimators.names() if estimators.get(known).of(task)]
+        raise UserError(
+            f"The 'estimator' of a {task} search must be one of {', '.join(able)}. "
+            f"Got {name!r} instead."
+        )
+    return family.defaults(task)
 
 
 def _make(pipeline: Pipeline, params: dict[str, Any], seed: int, threads: int) -> BaseEstimator:
     name = str(params[ESTIMATOR])
-    estimator = estimator_class(pipeline, name)()
-    known = estimator.get_params(deep=False)
-    ours = {"random_state": seed, estimators.get(name).threads or "": threads}
+    known, family = _defaults(pipeline, name), estimators.get(name)
+    ours = {"random_state": seed, family.threads or "": threads}
     given = {key: _plain(value) for key, value in params.items() if key != ESTIMATOR}
     for key in given:
         if key not in known:
@@ -117,7 +194,48 @@ def _make(pipeline: Pipeline, params: dict[str, Any], seed: int, threads: int) -
                 f"{key!r} must be a parameter of {name!r}: {listed(sorted(known))}.",
                 fix=did_you_mean(key, known),
             )
-    return estimator.set_params(**{k: v for k, v in ours.items() if k in known} | given)
+    return family.make(pipeline.data.task, {k: v for k, v in ours.items() if k in known} | given)
+
+
+def check_class_weights(pipeline: Pipeline, truth: pd.Series[Any]) -> None:
+    """Whether the file weighs just the classes that there are.
+
+    Raises:
+        UserError: It does not.
+    """
+    weights = pipeline.data.class_weights
+    if weights is None or isinstance(weights, str):
+        return
+    found = {_label(pipeline, value) for value in truth.unique()}
+    if found != weights.keys():
+        raise UserError(
+            f"The 'data.class_weights' must name the classes of {pipeline.data.target!r}, "
+            f"{listed(sorted(found))}. Got {listed(sorted(weights))} instead."
+        )
+
+
+def _weights(pipeline: Pipeline, truth: pd.Series[Any]) -> dict[str, Any]:
+    """Weights of the rows by their class, as `fit` takes them."""
+    weights: Any = pipeline.data.class_weights
+    if weights is None:
+        return {}
+    if weights != "balanced":
+        weights = {one: weights[_label(pipeline, one)] for one in truth.unique()}
+    return {"model__sample_weight": compute_sample_weight(weights, truth)}
+
+
+def _label(pipeline: Pipeline, value: Any) -> str:
+    """A class as the file names it."""
+    if pipeline.data.columns[pipeline.data.target].type == "boolean":
+        return "true" if value else "false"
+    return text(value)
+
+
+def _decided(pipeline: Pipeline, fitted: Model, chosen: dict[str, float]) -> Model:
+    """The model with its threshold, where the file wants another than one half."""
+    if isinstance(pipeline.threshold, Tuned):
+        return threshold.applied(fitted, chosen["threshold"])
+    return fitted if pipeline.threshold == 0.5 else threshold.applied(fitted, pipeline.threshold)
 
 
 def _plain(value: Any) -> Any:
@@ -129,9 +247,16 @@ def _preparation(pipeline: Pipeline) -> ColumnTransformer:
     columns = pipeline.data.columns
     numeric = [name for name in pipeline.feature_names if columns[name].type in NUMERIC]
     category = [name for name in pipeline.feature_names if name not in numeric]
+    learnt = [name for name in category if columns[name].values is None]
+    declared = [name for name in category if columns[name].values is not None]
     parts = [
         ("numeric", _steps(_numeric(pipeline.features)), numeric),
-        ("category", _steps(_category(pipeline.features)), category),
+        ("category", _steps(_category(pipeline.features, "auto")), learnt),
+        (
+            "declared",
+            _steps(_category(pipeline.features, [_known(pipeline, name) for name in declared])),
+            declared,
+        ),
     ]
     return ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0)
 
@@ -148,20 +273,44 @@ def _numeric(features: Features) -> list[tuple[str, BaseEstimator]]:
     return steps
 
 
-def _category(features: Features) -> list[tuple[str, BaseEstimator]]:
-    steps: list[tuple[str, BaseEstimator]] = []
-    if features.impute.category != "none":
-        steps.append(
-            (
-                "impute",
-                SimpleImputer(strategy=features.impute.category, keep_empty_features=True),
-            )
-        )
+def _known(pipeline: Pipeline, name: str) -> NDArray[Any]:
+    """The declared categories of a column, in the file's order, and null where one can come."""
+    column = pipeline.data.columns[name]
+    missing = column.nullable and pipeline.features.impute.category == "none"
+    return np.array([*(column.categories or ()), *([np.nan] if missing else [])], dtype=object)
+
+
+def _category(
+    features: Features, categories: str | list[NDArray[Any]]
+) -> list[tuple[str, BaseEstimator]]:
     if features.encode == "onehot":
-        encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+        encoder = OneHotEncoder(categories=categories, handle_unknown="ignore", sparse_output=False)
     else:
-        encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    return [*steps, ("encode", encoder)]
+        encoder = OrdinalEncoder(
+            categories=categories, handle_unknown="use_encoded_value", unknown_value=-1
+        )
+    return [*_filled(features), ("encode", encoder)]
+
+
+def _filled(features: Features) -> list[tuple[str, BaseEstimator]]:
+    """Imputation of both nulls: NaN, a snapshot's, and None, which a request's JSON becomes.
+
+    An imputer takes one value for missing, and encoders would take None for a category. These steps
+    are scikit-learn's own, so the model loads without code of ours and with no more trusted types.
+    """
+    strategy = features.impute.category
+    marked = {"strategy": "constant", "fill_value": NULL, "keep_empty_features": True}
+    imputer = SimpleImputer(
+        missing_values=NULL,
+        strategy="constant" if strategy == "none" else strategy,
+        fill_value=np.nan,
+        keep_empty_features=True,
+    )
+    return [
+        ("nan", SimpleImputer(missing_values=np.nan, **marked)),
+        ("none", SimpleImputer(missing_values=None, **marked)),
+        ("impute", imputer),
+    ]
 
 
 def _steps(steps: list[tuple[str, BaseEstimator]]) -> Model | str:

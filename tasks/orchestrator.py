@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,9 +51,23 @@ class Airflow:
         """Mark a DAG run failed; its running tasks are ended, its teardown still runs."""
         self._call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
 
+    def page(self, dag_id: str) -> str:
+        """Where a browser shows the DAG."""
+        return f"{self.where.airflow_page}/dags/{dag_id}"
+
     def dag_exists(self, dag_id: str) -> bool:
         """Whether the DAG processor has read this DAG."""
-        return bool(self.get("/dags", dag_id_pattern=dag_id)["total_entries"])
+        try:
+            return not self.get(f"/dags/{dag_id}")["is_stale"]
+        except NotFoundError:
+            return False
+
+    def read_again(self, kind: str) -> None:
+        """Have the DAG file of this kind read now, and not when its turn comes within a minute."""
+        known = self.get("/dags", dag_id_pattern=f"{kind}__%", limit=1)["dags"]
+        with suppress(ConflictError):  # asked for already
+            for dag in known:
+                self._call("PUT", f"/parseDagFile/{dag['file_token']}")
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """State of a DAG run: queued, running, success or failed."""
@@ -157,6 +172,10 @@ class NotFoundError(MlopsError, LookupError):
     """Airflow knows nothing under this name."""
 
 
+class ConflictError(UserError):
+    """Airflow has this already."""
+
+
 def _decoded(answer: httpx.Response) -> Any:
     if answer.status_code == httpx.codes.NOT_FOUND:
         raise NotFoundError(f"Airflow knows nothing at {answer.url.path}.")
@@ -164,5 +183,6 @@ def _decoded(answer: httpx.Response) -> Any:
         raise UnavailableError(f"Airflow answered {answer.status_code} at {answer.url.path}.")
     if answer.is_error:
         detail = answer.json().get("detail", answer.text)
-        raise UserError(f"Airflow refused {answer.url.path}: {detail}")
+        kind = ConflictError if answer.status_code == httpx.codes.CONFLICT else UserError
+        raise kind(f"Airflow refused {answer.url.path}: {detail}")
     return answer.json()

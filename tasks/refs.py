@@ -31,6 +31,11 @@ class SlotRef(RunRef):
 
     slot: int
 
+    @property
+    def run(self) -> RunRef:
+        """The run that it is a slot of."""
+        return RunRef(**self.model_dump(exclude={"slot"}))
+
 
 class BestRef(RunRef):
     """The trial that `select` chose."""

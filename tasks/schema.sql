@@ -13,12 +13,17 @@ create table if not exists trial (
     figure      double precision,                    -- the metric that the search compares, of a finished trial
     metrics     jsonb,
     error       text,
+    curves      jsonb not null default '{}',         -- figures of each epoch, by name
+    warnings    text,                                -- what the libraries warned of during the fit
     began_at    timestamptz,
     ended_at    timestamptz,
     run_id      text,                                -- the child run, once published
     published   boolean not null default false,
     primary key (search, tid)
 );
+
+alter table trial add column if not exists curves jsonb not null default '{}';
+alter table trial add column if not exists warnings text;
 
 create or replace function trial_once() returns trigger language plpgsql as $$
 begin

@@ -1,16 +1,13 @@
-"""The best trial of a finished search, and the leaderboard."""
+"""The best trial of a finished search, and the report on it."""
 
 from __future__ import annotations
 
 import json
 import logging
 
-import matplotlib as mpl
-import pandas as pd
-from matplotlib.figure import Figure
 from mlflow.entities import Run
 
-from tasks import plan, tracking
+from tasks import model, plan, report, tracking
 from tasks.errors import RunFailedError
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
@@ -19,7 +16,6 @@ from tasks.search import publish_rest
 from tasks.search.progress import summary, total, trial_params
 
 log = logging.getLogger(__name__)
-mpl.use("agg")
 
 
 def select(run: RunRef) -> BestRef:
@@ -42,16 +38,17 @@ def select(run: RunRef) -> BestRef:
     if not ranking:
         raise RunFailedError(
             f"None of the {counts.asked} trials finished: {counts.failed} failed, "
-            f"{counts.killed} were stopped at the time limit.",
+            f"{counts.killed} were stopped at a limit.",
             why="\n".join(counts.errors),
             fix="The child runs in MLflow hold each error.",
         )
-    _report(run, pipeline, ranking)
     best = ranking[0]
     trial = int(best.data.tags[tracking.TRIAL])
     params = trial_params(run.run_id, trial, space.parse(pipeline.search.space))
     client = tracking.client()
-    client.set_tag(run.run_id, tracking.BEST, json.dumps({"trial": trial, "params": params}))
+    chosen = {name: value for name, value in best.data.metrics.items() if name in model.CHOSEN}
+    content = {"trial": trial, "params": params, "chosen": chosen}
+    client.set_tag(run.run_id, tracking.BEST, json.dumps(content))
     figure = f"val_{pipeline.metric.name}"
     client.log_metric(run.run_id, figure, best.data.metrics[figure])
     log.info(
@@ -62,6 +59,7 @@ def select(run: RunRef) -> BestRef:
         best.data.metrics[figure],
         params,
     )
+    report.write(run, pipeline)
     return BestRef(**run.model_dump(), trial=trial, trial_run_id=best.info.run_id)
 
 
@@ -94,41 +92,3 @@ def _ranking(run: RunRef, pipeline: Pipeline) -> list[Run]:
             int(r.data.tags[tracking.TRIAL]),
         ),
     )
-
-
-def _report(run: RunRef, pipeline: Pipeline, ranking: list[Run]) -> None:
-    """`leaderboard.csv` and `families.png` on the parent run."""
-    figure = f"val_{pipeline.metric.name}"
-    table = pd.DataFrame(
-        [
-            {
-                "rank": rank,
-                "trial": int(r.data.tags[tracking.TRIAL]),
-                figure: r.data.metrics[figure],
-                f"training_{pipeline.metric.name}": r.data.metrics.get(
-                    f"training_{pipeline.metric.name}"
-                ),
-                "duration_s": r.data.metrics["duration_s"],
-                **r.data.params,
-                "run_id": r.info.run_id,
-            }
-            for rank, r in enumerate(ranking, 1)
-        ]
-    )
-    client = tracking.client()
-    client.log_text(run.run_id, table.to_csv(index=False), "leaderboard.csv")
-    client.log_figure(run.run_id, _families(table, figure), "families.png")
-
-
-def _families(table: pd.DataFrame, figure: str) -> Figure:
-    """A bar for the best trial of each family, the winner on top."""
-    best = table.drop_duplicates("estimator").iloc[::-1]
-    chart = Figure(figsize=(8, 1.2 + 0.45 * len(best)), layout="constrained")
-    axes = chart.subplots()
-    colors = ["#9db4c8"] * (len(best) - 1) + ["#1f6fb2"]
-    bars = axes.barh(best["estimator"], best[figure], color=colors)
-    axes.bar_label(bars, fmt="%.4g", padding=4)
-    axes.margins(x=0.12)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set(xlabel=figure, title="Best trial of each family")
-    return chart

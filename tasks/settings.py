@@ -25,7 +25,11 @@ class Settings(BaseSettings):
     """Where the servers are and how to reach them."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MLOPS_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="MLOPS_",
+        env_ignore_empty=True,  # as Compose hands on what is not set
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
     )
 
     home: Path = Field(REPOSITORY / ".mlops", description="the state folder")
@@ -72,6 +76,10 @@ class Settings(BaseSettings):
         {}, description="JSON: service -> its address on the host, of the compose stack"
     )
 
+    project_run: str = Field(
+        "", validation_alias="MLFLOW_RUN_ID", description="the run of a call of `mlflow run`"
+    )
+
     log_days: float = Field(30, gt=0, description="how long logs of tasks are kept")
     git_commit: str = Field("", description="of the code, where no git is to ask")
 
@@ -80,6 +88,16 @@ class Settings(BaseSettings):
     compose_project: str = Field("mlops", description="project whose containers the models' are")
     image_prefix: str = Field("mlops", description="repository of the models' images")
     base_image: str = Field("python:3.11-slim", description="what the models' images are built on")
+
+
+def connection_variable(name: str) -> str:
+    """Name of the variable that holds an Airflow connection, by Airflow's convention."""
+    return f"AIRFLOW_CONN_{name.upper()}"
+
+
+def airflow_connection(name: str) -> str | None:
+    """An Airflow connection, its URI or JSON, from the environment."""
+    return os.environ.get(connection_variable(name))
 
 
 @lru_cache(maxsize=1)

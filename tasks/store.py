@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import SecretStr
 
 from tasks.errors import MlopsError, UnavailableError
 from tasks.settings import settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+
+class RefusedError(UnavailableError):
+    """The key may not do this, or is none."""
 
 
 class MissingObjectError(MlopsError, FileNotFoundError):
@@ -28,13 +32,30 @@ class MissingObjectError(MlopsError, FileNotFoundError):
 def client() -> S3Client:
     """The S3 client of this process, for our store or any other by settings."""
     ours = settings()
-    secret = ours.aws_secret_access_key
+    return make_client(
+        endpoint=ours.s3_endpoint,
+        key=ours.aws_access_key_id,
+        secret=ours.aws_secret_access_key,
+        region=ours.aws_region,
+    )
+
+
+def make_client(
+    *,
+    endpoint: str | None,
+    key: str | None,
+    secret: SecretStr | None,
+    region: str | None,
+    token: str | None = None,
+) -> S3Client:
+    """An S3 client; without a key, botocore looks where it always looks."""
     return boto3.client(
         "s3",
-        endpoint_url=ours.s3_endpoint,
-        aws_access_key_id=ours.aws_access_key_id,
+        endpoint_url=endpoint,
+        aws_access_key_id=key,
         aws_secret_access_key=secret.get_secret_value() if secret else None,
-        region_name=ours.aws_region,
+        aws_session_token=token,
+        region_name=region,
         config=Config(
             connect_timeout=5,
             read_timeout=60,
@@ -81,20 +102,19 @@ def upload(path: Path, uri: str) -> None:
         client().upload_file(str(path), bucket, key)
 
 
-def download(uri: str, path: Path) -> None:
-    """Read an object into a file."""
+def download(uri: str, path: Path, other: S3Client | None = None) -> None:
+    """Read an object into a file, from our store or the `other` one."""
     bucket, key = _split(uri)
     with _Translated(uri):
-        client().download_file(bucket, key, str(path))
+        (other or client()).download_file(bucket, key, str(path))
 
 
-def keys(uri: str) -> Iterator[str]:
-    """URIs of the objects that begin with `uri`, in order."""
+def keys(uri: str, other: S3Client | None = None) -> Iterator[str]:
+    """URIs of the objects that begin with `uri`, in order, of our store or the `other` one."""
     bucket, prefix = _split(uri)
+    pages = (other or client()).get_paginator("list_objects_v2")
     with _Translated(uri):
-        for page in (
-            client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        ):
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
                 yield f"s3://{bucket}/{entry['Key']}"
 
@@ -105,10 +125,11 @@ def digest(data: bytes) -> str:
 
 
 def _split(uri: str) -> tuple[str, str]:
-    parts = urlsplit(uri)
-    if parts.scheme != "s3" or not parts.netloc:
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")  # no urlsplit: a key may hold # and ?
+    if scheme != "s3" or not bucket:
         raise ValueError(f"The 'uri' of an object must be s3://bucket/key. Got {uri!r} instead.")
-    return parts.netloc, parts.path.lstrip("/")
+    return bucket, key
 
 
 class _Translated:
@@ -125,6 +146,8 @@ class _Translated:
             code = err.response.get("Error", {}).get("Code", "")
             if code in ("404", "NoSuchKey", "NoSuchBucket"):
                 raise MissingObjectError(f"There is no object {self.uri}.") from err
+            if err.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403:
+                raise RefusedError(f"The object store refused {self.uri}.", why=str(err)) from err
             raise UnavailableError(f"The object store refused {self.uri}.", why=str(err)) from err
         if isinstance(err, BotoCoreError):
             raise UnavailableError(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.environment_variables import (
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
 )
 from mlflow.exceptions import MlflowException
@@ -31,11 +34,16 @@ PIPELINE = "mlops.pipeline"
 """Tag of a parent run: URI of the resolved pipeline."""
 INPUTS = "mlops.inputs"
 """Tag of a parent run: digest of snapshot, pipeline file and code."""
+UNSEEN = "unseen_categories"
+"""Tag of a parent run: as JSON, of each part the rows with a category that training rows lack."""
 BEST = "mlops.best"
-"""Tag of a parent run: the chosen trial, as JSON with `trial` and (nested) `params`."""
+"""Tag of a parent run: the chosen trial, as JSON with `trial`, (nested) `params` and what its
+validation rows decided, `chosen`."""
 TRIAL = "mlops.trial"
 """Tag of a child run: the trial's number."""
 PARENT = "mlflow.parentRunId"
+RUN = "mlops.run"
+"""Tag of the run that `mlflow run` makes of a call: the parent run that it worked on."""
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 """Aliases of a registered model."""
@@ -43,6 +51,10 @@ STAGE = "stage"
 """Tag of a version: None, Staging, Production or Archived."""
 VERDICT = "decision"
 """Tag of a parent run and of a version: the gate's verdict."""
+TRAINED_ON = "mlops.trained_on"
+"""Tag of a version that was logged by hand: how it is known what it was trained on."""
+SMOKE_TEST = "mlops.smoke_test"
+"""Tag of a version whose model was logged without: JSON of `inputs` and `predictions`."""
 
 
 @contextmanager
@@ -51,7 +63,28 @@ def answering() -> Iterator[None]:
     try:
         yield
     except MlflowException as err:
-        raise UnavailableError("MLflow does not answer.", why=str(err)) from err
+        raise UnavailableError(
+            "MLflow does not answer.",
+            why=str(err),
+            fix=f"Look with {typed('status')}, start the stack with {typed('up')}.",
+        ) from err
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Meanwhile, give up early on an MLflow server that does not answer, to ask again later."""
+    ours: dict[Any, Any] = {
+        MLFLOW_HTTP_REQUEST_TIMEOUT: 10,  # 120 s by default
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1,  # 7: minutes in all
+    }
+    before = {variable: variable.get_raw() for variable in ours}
+    for variable, value in ours.items():
+        variable.set(value)
+    try:
+        yield
+    finally:
+        for variable, value in before.items():
+            variable.unset() if value is None else variable.set(value)
 
 
 @lru_cache(maxsize=1)

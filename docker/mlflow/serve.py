@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
 SECRETS = Path("/run/secrets/mlflow")
 LOGIN = ["--app-name", "basic-auth"]
@@ -27,7 +29,7 @@ auth_cache_ttl_seconds = 60
 def main() -> None:
     """Prepare the login if there is to be one, and start the server."""
     command = [
-        *("mlflow", "server", "--host", "0.0.0.0", "--port", "5000"),  # noqa: S104
+        *("server", "--host", "0.0.0.0", "--port", "5000"),  # noqa: S104
         *("--workers", os.environ["MLFLOW_WORKERS"], "--serve-artifacts"),
     ]
     login = os.environ["MLOPS_MLFLOW_LOGIN"]
@@ -36,7 +38,20 @@ def main() -> None:
     if login == "on":
         prepare_login()
         command += LOGIN
-    os.execvp(command[0], command)  # noqa: S606
+
+    import mlflow.server
+    from mlflow.cli import cli
+
+    mlflow.server._exec_cmd = become  # noqa: SLF001 - its command has no option for it
+    cli(command)
+
+
+def become(command: list[str], extra_env: Mapping[str, str], **_: Any) -> NoReturn:
+    """Be the server that MLflow's command else starts as a child.
+
+    It would stay beside it, and hold 190 MB of libraries only to wait.
+    """
+    os.execvpe(command[0], command, os.environ | extra_env)  # noqa: S606
 
 
 def prepare_login() -> None:

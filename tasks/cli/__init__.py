@@ -16,7 +16,7 @@ err = Console(stderr=True)
 
 def application() -> typer.Typer:
     """The command line with every command."""
-    from tasks.cli import checks, demo, files, predict, registry, run, stack
+    from tasks.cli import checks, demo, files, predict, register, registry, run, stack
 
     app = typer.Typer(
         help="From one YAML file to a tuned, judged, promoted and served model.",
@@ -25,7 +25,7 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for commands in (demo, stack, run, registry, predict, files, checks):
+    for commands in (demo, stack, run, register, registry, predict, files, checks):
         commands.register(app)
     return app
 

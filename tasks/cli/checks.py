@@ -13,7 +13,8 @@ from tasks.errors import RunFailedError, UserError
 from tasks.pipeline.problems import did_you_mean
 from tasks.settings import REPOSITORY
 
-PYTEST = ("-m", "pytest", "-q")
+PYTEST = ("-m", "pytest", "-q", "--durations=10", "--durations-min=20")
+TWO_WORKERS = ("-n", "2", "--dist", "loadfile")
 SUITES: dict[str, list[tuple[str, ...]]] = {
     "lint": [
         ("-m", "ruff", "check"),
@@ -21,7 +22,8 @@ SUITES: dict[str, list[tuple[str, ...]]] = {
         ("-m", "mypy"),
         ("-c", "from importlinter.cli import lint_imports_command as run; run()"),
     ],
-    "unit": [(*PYTEST, "-m", "not stack and not faults and not docker")],
+    # Two workers with servers of their own: these tests mostly wait.
+    "unit": [(*PYTEST, *TWO_WORKERS, "-m", "not stack and not faults and not docker")],
     "stack": [(*PYTEST, "-m", "stack and not faults and not docker")],
     "docker": [(*PYTEST, "-m", "docker")],
     "faults": [(*PYTEST, "-m", "faults and not docker")],
@@ -39,7 +41,7 @@ def test(
         list[str] | None, typer.Argument(help=f"of {', '.join(SUITES)}, or all")
     ] = None,
 ) -> None:
-    """Run the checks and tests; without a name, `lint` and `unit` (about ten minutes)."""
+    """Run the checks and tests; without a name, `lint` and `unit` (about twelve minutes)."""
     chosen = tuple(suites or DEFAULT)
     if chosen == ("all",):
         chosen = tuple(SUITES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from typing import Annotated, Any
 
 import httpx
@@ -15,6 +14,7 @@ from tasks.cli import out
 from tasks.cli.progress import follow, outcome
 from tasks.cli.run import start
 from tasks.cli.stack import places
+from tasks.cli.waits import until_read, until_served
 from tasks.commands import typed
 from tasks.errors import RunFailedError, UnavailableError
 from tasks.orchestrator import Airflow
@@ -22,7 +22,6 @@ from tasks.settings import settings
 
 NAME = "diabetes_progression"
 DAG = f"train__{NAME}"
-PATIENCE_S = 120
 
 
 def register(app: typer.Typer) -> None:
@@ -77,7 +76,7 @@ def _say(text: str) -> None:
 def _under_way() -> str | None:
     """A DAG run that has not ended: an interrupted demo's, say."""
     airflow = Airflow()
-    _until("Airflow to read the DAG files", lambda: airflow.dag_exists(DAG))
+    until_read(airflow, NAME)
     return airflow.active_run(DAG)
 
 
@@ -106,19 +105,10 @@ def _show(result: dict[str, Any]) -> None:
         raise RunFailedError("No version has passed the gate, so nothing is served.")
     _say(f"Champion: version {champion}")
     out.rule("endpoint", align="left")
-    _until(f"version {champion} to be served", lambda: _served() == champion)
+    until_served(NAME, champion)
     _predict(champion)
     out.rule("where everything is", align="left")
     out.print(_places(), soft_wrap=True)
-
-
-def _served() -> int | None:
-    url = f"{settings().gateway_internal}/models/{NAME}/version"
-    try:
-        answer = httpx.get(url, timeout=5, trust_env=False)
-    except httpx.TransportError:
-        return None
-    return int(answer.json()["version"]) if answer.is_success else None
 
 
 def _predict(version: int) -> None:
@@ -146,20 +136,3 @@ def _places() -> Table:
     table.add_row("endpoint", f"{where.gateway_url}/models/{NAME}/invocations", "")
     table.add_row("stop it", typed("down"), "")
     return table
-
-
-def _until(what: str, holds: Any) -> None:
-    """Wait for a condition, a bounded time."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            if holds():
-                return
-        except UnavailableError:
-            pass
-        if time.monotonic() > deadline:
-            raise RunFailedError(
-                f"Waited {PATIENCE_S} s for {what}, in vain.",
-                fix=f"Look with {typed('status')} and {typed('logs')}",
-            )
-        time.sleep(0.5)

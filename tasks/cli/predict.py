@@ -91,12 +91,13 @@ def _from_parquet(content: bytes, file: str) -> bytes:
 
     import pandas as pd
 
+    from tasks import plain
+
     try:
         table = pd.read_parquet(BytesIO(content))
     except (ValueError, OSError) as err:
         raise UserError(f"{file} is not valid Parquet.", why=str(err)) from err
-    rows = table.to_json(orient="split", index=False, date_format="iso", double_precision=15)
-    return f'{{"dataframe_split": {rows}}}'.encode()
+    return json.dumps({"dataframe_split": plain.as_split(table)}).encode()
 
 
 def _known(name: str) -> None:

@@ -12,14 +12,16 @@ from tasks.errors import UnavailableError
 from tasks.orchestrator import Airflow, TaskState
 
 STAGES = ("prepare", "search", "select", "evaluate", "gate", "build", "promote", "finish")
+REGISTER = ("register", "gate", "build", "promote")
+"""Of a run that was logged by hand."""
 GOOD, BAD = frozenset({"success", "skipped"}), frozenset({"failed", "upstream_failed"})
 
 
 class Progress:
     """One line a person can follow: the stages, and the trials of the search."""
 
-    def __init__(self, dag_id: str, run_id: str) -> None:
-        self.dag_id, self.run_id = dag_id, run_id
+    def __init__(self, dag_id: str, run_id: str, stages: tuple[str, ...] = STAGES) -> None:
+        self.dag_id, self.run_id, self.stages = dag_id, run_id, stages
         self.airflow = Airflow()
         self.line = Text("queued")
         self._parent: str | None = None
@@ -28,7 +30,7 @@ class Progress:
         """Look again; an outage shows as such and is waited out."""
         try:
             tasks = self.airflow.tasks(self.dag_id, self.run_id)
-            self.line = _stages(tasks)
+            self.line = _stages(tasks, self.stages)
             if any(task.task == "search" and task.state == "running" for task in tasks):
                 self.line.append("   " + self._trials(), style="cyan")
         except UnavailableError:
@@ -45,9 +47,9 @@ class Progress:
         return f"{found.finished + found.failed + found.killed} trials done{best}"
 
 
-def _stages(tasks: list[TaskState]) -> Text:
+def _stages(tasks: list[TaskState], stages: tuple[str, ...]) -> Text:
     line = Text()
-    for stage in STAGES:
+    for stage in stages:
         states = {task.state for task in tasks if task.task == stage}
         if states & BAD:
             mark, style = "✗", "red"
@@ -61,9 +63,11 @@ def _stages(tasks: list[TaskState]) -> Text:
     return line
 
 
-def follow(dag_id: str, run_id: str, *, quiet: bool = False) -> str:
+def follow(
+    dag_id: str, run_id: str, *, quiet: bool = False, stages: tuple[str, ...] = STAGES
+) -> str:
     """Show a DAG run's progress until it ends; returns its state."""
-    progress = Progress(dag_id, run_id)
+    progress = Progress(dag_id, run_id, stages)
     if quiet:
         return progress.airflow.wait(dag_id, run_id)
     if out.is_terminal:

@@ -87,9 +87,9 @@ def leaderboard(
     """Show the finished trials of a pipeline's newest run, best first."""
     from tasks.leaderboard import newest
     from tasks.pipeline.load import known
-    from tasks.tracking import answering
+    from tasks.tracking import answering, impatient
 
-    with answering():
+    with impatient(), answering():
         board = newest(known(name))
     rows = [_flat(board, rank, place) for rank, place in enumerate(board.places, 1)]
     if csv_file is not None:

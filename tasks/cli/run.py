@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from tasks.cli import out
+from tasks.cli import err, out
 from tasks.cli.progress import follow, outcome
+from tasks.cli.waits import until_read, until_served
+from tasks.commands import typed
 from tasks.errors import RunFailedError
 from tasks.orchestrator import Airflow
 
@@ -23,25 +25,40 @@ def run(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="e.g. --set trials=40 --set force=true")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="follow the run to its end")] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="follow the run to its end, and what it promotes until it is served"
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Train a pipeline through Airflow."""
-    run_id = start(name, changes or [])
-    result: dict[str, Any] = {"dag_id": f"train__{name}", "run_id": run_id, "state": "queued"}
+    run_id, dag_id = start(name, changes or []), f"train__{name}"
+    result: dict[str, Any] = {"dag_id": dag_id, "run_id": run_id, "state": "queued"}
     if wait:
-        state = follow(f"train__{name}", run_id, quiet=as_json)
-        result |= {"state": state, **outcome(f"train__{name}", run_id, state)}
+        try:
+            state = follow(dag_id, run_id, quiet=as_json)
+        except KeyboardInterrupt:
+            err.print(f"{run_id} goes on in Airflow: {Airflow().page(dag_id)}", highlight=False)
+            raise
+        result |= {"state": state, **outcome(dag_id, run_id, state)}
+    if wait and not as_json:
+        out.print(result["text"], markup=False, highlight=False)
+    if result.get("promoted"):
+        until_served(name, result["version"])
+        if not as_json:
+            out.print(
+                f"Version {result['version']} is champion and served; "
+                f"try {typed(f'predict {name} FILE')}",
+                highlight=False,
+            )
     if as_json:
         out.print_json(json.dumps(result))
-    elif wait:
-        out.print(result.get("text", ""), markup=False, highlight=False)
-    else:
-        out.print(
-            f"started {run_id}; follow it at {Airflow().where.airflow_page}/dags/train__{name}"
-        )
+    elif not wait:
+        out.print(f"started {run_id}; follow it at {Airflow().page(dag_id)}")
     if wait and result["state"] != "success":
-        raise RunFailedError(f"train__{name} failed.", why=result.get("error", ""))
+        raise RunFailedError(f"{dag_id} failed.", why=result.get("error", ""))
 
 
 def start(name: str, changes: list[str]) -> str:
@@ -52,6 +69,7 @@ def start(name: str, changes: list[str]) -> str:
     overrides = parse_set(changes)
     resolve(load(name), overrides)
     airflow = Airflow()
+    until_read(airflow, name)
     return airflow.trigger(
         f"train__{name}", overrides.model_dump(mode="json", exclude_none=True), "by ./mlops"
     )

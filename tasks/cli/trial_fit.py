@@ -47,7 +47,8 @@ def fit_each_family(pipeline: Pipeline) -> None:
 
 def _values(column: Column, random: Random) -> list[Any]:
     if column.values:
-        return random.choices(column.values, k=ROWS)
+        known = column.categories if column.type == "category" else column.values
+        return random.choices(known or (), k=ROWS)
     if column.type in {"category", "string", "datetime"}:
         return random.choices(("a", "b"), k=ROWS)
     if column.type == "boolean":

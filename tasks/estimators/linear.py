@@ -1,14 +1,9 @@
-"""Ordinary least squares; logistic regression for classes."""
+"""Ordinary least squares."""
 
 from __future__ import annotations
 
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression
 
 from tasks.estimators.family import Family
 
-FAMILY = Family(
-    regression=LinearRegression,
-    binary=LogisticRegression,
-    multiclass=LogisticRegression,
-    threads=None,  # LogisticRegression warns of its n_jobs since scikit-learn 1.8
-)
+FAMILY = Family(regression=LinearRegression, threads=None)  # which are for several targets

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
 from mlflow.data import pandas_dataset
 from mlflow.entities import Metric, RunTag
-from mlflow.models import infer_signature
 from sklearn.pipeline import Pipeline as Model
 
-from tasks import metrics, model, plan, process, tracking
+from tasks import flavors, metrics, model, plan, process, tracking
 from tasks.errors import UserError
 from tasks.evaluate.plots import plots
-from tasks.evaluate.provenance import git_commit, requirements
+from tasks.evaluate.provenance import git_commit
+from tasks.model import Rows
 from tasks.pipeline.schema import Pipeline
 from tasks.prepare.snapshot import UNIT, Manifest, read_manifest, read_part
 from tasks.refs import BestRef, VersionRef
@@ -45,6 +44,11 @@ class Candidate:
     def example(self) -> pd.DataFrame:
         """A few test rows, features only."""
         return self.features(self.test).head(EXAMPLE_ROWS).reset_index(drop=True)
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels that the model knows, in order."""
+        return [str(one) for one in getattr(self.model, "classes_", ())]
 
     def features(self, part: pd.DataFrame) -> pd.DataFrame:
         """The columns that the model sees."""
@@ -87,23 +91,23 @@ def _refit(best: BestRef) -> Candidate:
         [read_part(manifest, part) for part in ("train", "validation") if part in manifest.parts],
         ignore_index=True,
     )
-    estimator = model.build(
-        pipeline,
-        chosen["params"],
-        seed=trial_seed(pipeline.search.seed, best.trial),
-        threads=process.cores(),
-    )
-    candidate = Candidate(
-        pipeline, manifest, chosen["params"], estimator, rows, read_part(manifest, "test")
-    )
     # Autolog puts every get_params() key on the run; the model is logged by hand, without a pickle.
     mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
     try:
         with _resumed(best.run_id):
-            estimator.fit(candidate.features(rows), candidate.target(rows))
+            fitted = model.refit(
+                pipeline,
+                chosen["params"],
+                Rows.of(pipeline, rows),
+                chosen["chosen"],
+                seed=trial_seed(pipeline.search.seed, best.trial),
+                threads=process.cores(),
+            )
     finally:
         mlflow.sklearn.autolog(disable=True)
-    return candidate
+    return Candidate(
+        pipeline, manifest, chosen["params"], fitted, rows, read_part(manifest, "test")
+    )
 
 
 class _resumed:  # noqa: N801
@@ -124,10 +128,14 @@ def _log_scores(best: BestRef, candidate: Candidate) -> None:
     """`training_*` and `test_*` of every metric of the task, the plots, the data, the tags."""
     client, task = tracking.client(), candidate.pipeline.data.task
     figures: dict[str, float] = {}
-    for prefix, rows in (("training", candidate.fitted_on), ("test", candidate.test)):
-        scores = metrics.scores(
-            task, candidate.model, candidate.features(rows), candidate.target(rows)
+    found = {
+        prefix: metrics.outcome(
+            candidate.model, candidate.features(rows), candidate.target(rows), task
         )
+        for prefix, rows in (("training", candidate.fitted_on), ("test", candidate.test))
+    }
+    for prefix, outcome in found.items():
+        scores = metrics.figures(task, outcome)
         figures |= {f"{prefix}_{name}": value for name, value in scores.items()}
     now = int(time.time() * 1000)
     client.log_batch(
@@ -135,9 +143,8 @@ def _log_scores(best: BestRef, candidate: Candidate) -> None:
         metrics=[Metric(name, value, now, 0) for name, value in figures.items()],
         tags=[RunTag(name, text) for name, text in _tags(best, candidate).items()],
     )
-    predicted = candidate.model.predict(candidate.features(candidate.test))
-    target = candidate.pipeline.data.target
-    for file, chart in plots(task, candidate.target(candidate.test), predicted, target).items():
+    charts = plots(task, found["test"], candidate.classes, candidate.pipeline.data.target)
+    for file, chart in charts.items():
         client.log_figure(best.run_id, chart, file)
     _log_inputs(best, candidate)
 
@@ -160,37 +167,19 @@ def _log_inputs(best: BestRef, candidate: Candidate) -> None:
 
 def _log_model(best: BestRef, candidate: Candidate) -> str:
     """Log the model with signature, example and requirements, without a pickle; returns its URI."""
-    example = candidate.example
-    predicted = candidate.model.predict(example)
-    inputs = example.to_json(orient="split", index=False, double_precision=15)
     with _resumed(best.run_id):
-        logged = mlflow.sklearn.log_model(
-            candidate.model,
-            name="model",
-            serialization_format="skops",
-            skops_trusted_types=model.trusted_types(candidate.model),
-            signature=infer_signature(example, predicted),
-            input_example=example,
-            pip_requirements=requirements(),
-            metadata={
-                "smoke_test": {
-                    "inputs": json.loads(inputs),
-                    "predictions": np.asarray(predicted).tolist(),
-                }
-            },
-        )
-    return str(logged.model_uri)
+        return flavors.log(candidate.model, candidate.example)
 
 
 def _tags(best: BestRef, candidate: Candidate) -> dict[str, str]:
-    return {
+    return candidate.pipeline.tags | {
         "author": candidate.pipeline.owner,
         "description": candidate.pipeline.description,
         "notes": f"trial {best.trial} of the search, refitted on train + validation",
         "data_version": candidate.manifest.address,
         "model_type": str(candidate.params["estimator"]),
         "git_commit": git_commit(),
-    } | candidate.pipeline.tags
+    }
 
 
 def _register(best: BestRef, candidate: Candidate, model_uri: str) -> int:

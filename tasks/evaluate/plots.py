@@ -6,19 +6,39 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import (
+    ConfusionMatrixDisplay,
+    average_precision_score,
+    confusion_matrix,
+    precision_recall_curve,
+    roc_auc_score,
+    roc_curve,
+)
 
+from tasks import metrics
+from tasks.metrics import Outcome
 from tasks.pipeline.schema import Task
 
+BLUE, GREY = "#1f6fb2", "#999999"
+BINS = 10
+"""Of the calibration plot; each holds as many rows."""
 
-def plots(task: Task, truth: Any, predicted: Any, target: str) -> dict[str, Figure]:
-    """File name -> figure. `truth` and `predicted` are `(rows,)`, in the target's unit."""
+
+def plots(task: Task, found: Outcome, classes: list[str], target: str) -> dict[str, Figure]:
+    """File name -> figure. `classes` are the labels behind the numbers of `found`."""
     if task == "regression":
         return {
-            "predicted_actual.png": _predicted_actual(truth, predicted, target),
-            "residuals.png": _residuals(truth, predicted, target),
+            "predicted_actual.png": _predicted_actual(found.truth, found.predicted, target),
+            "residuals.png": _residuals(found.truth, found.predicted, target),
         }
-    return {"confusion_matrix.png": _confusion(truth, predicted)}
+    names = {one: classes[one] for one in metrics.ranked(found)}
+    return {
+        "confusion_matrix.png": _confusion(found, classes, target),
+        "roc.png": _roc(found, names),
+        "precision_recall.png": _precision_recall(found, names),
+        "calibration.png": _calibration(found, names),
+    }
 
 
 def _axes(title: str, x: str, y: str) -> tuple[Figure, Any]:
@@ -32,20 +52,68 @@ def _axes(title: str, x: str, y: str) -> tuple[Figure, Any]:
 def _predicted_actual(truth: Any, predicted: Any, target: str) -> Figure:
     chart, axes = _axes("Predicted against actual, test part", f"actual {target}", "predicted")
     ends = [min(np.min(truth), np.min(predicted)), max(np.max(truth), np.max(predicted))]
-    axes.plot(ends, ends, color="#999999", linewidth=1)
-    axes.scatter(truth, predicted, s=18, alpha=0.7, color="#1f6fb2", edgecolors="none")
+    axes.plot(ends, ends, color=GREY, linewidth=1)
+    axes.scatter(truth, predicted, s=18, alpha=0.7, color=BLUE, edgecolors="none")
     return chart
 
 
 def _residuals(truth: Any, predicted: Any, target: str) -> Figure:
     chart, axes = _axes("Residuals, test part", f"predicted {target}", "actual - predicted")
-    axes.axhline(0, color="#999999", linewidth=1)
+    axes.axhline(0, color=GREY, linewidth=1)
     residuals = np.asarray(truth) - np.asarray(predicted)
-    axes.scatter(predicted, residuals, s=18, alpha=0.7, color="#1f6fb2", edgecolors="none")
+    axes.scatter(predicted, residuals, s=18, alpha=0.7, color=BLUE, edgecolors="none")
     return chart
 
 
-def _confusion(truth: Any, predicted: Any) -> Figure:
+def _confusion(found: Outcome, classes: list[str], target: str) -> Figure:
     chart, axes = _axes("Confusion matrix, test part", "", "")
-    ConfusionMatrixDisplay.from_predictions(truth, predicted, ax=axes, colorbar=False, cmap="Blues")
+    counts = confusion_matrix(found.truth, found.predicted, labels=range(len(classes)))
+    ConfusionMatrixDisplay(counts, display_labels=classes).plot(
+        ax=axes, colorbar=False, cmap="Blues"
+    )
+    axes.set(xlabel=f"predicted {target}", ylabel=f"actual {target}")
+    return chart
+
+
+def _roc(found: Outcome, names: dict[int, str]) -> Figure:
+    chart, axes = _axes("ROC, test part", "false positive rate", "true positive rate")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
+    for one, name in names.items():
+        truth, chances = found.truth == one, found.probabilities[:, one]
+        false, true, _ = roc_curve(truth, chances)
+        axes.plot(false, true, label=f"{name}: area {roc_auc_score(truth, chances):.3f}")
+    return _legend(chart, axes, "lower right")
+
+
+def _precision_recall(found: Outcome, names: dict[int, str]) -> Figure:
+    chart, axes = _axes("Precision and recall, test part", "recall", "precision")
+    for one, name in names.items():
+        truth, chances = found.truth == one, found.probabilities[:, one]
+        precision, recall, _ = precision_recall_curve(truth, chances)
+        average = average_precision_score(truth, chances)
+        (line,) = axes.step(
+            recall, precision, where="post", label=f"{name}: average precision {average:.3f}"
+        )
+        axes.axhline(truth.mean(), color=line.get_color(), linewidth=1, linestyle=":")
+    axes.set_ylim(0, 1.02)
+    return _legend(chart, axes, "lower left")
+
+
+def _calibration(found: Outcome, names: dict[int, str]) -> Figure:
+    chart, axes = _axes("Calibration, test part", "predicted probability", "share of the rows")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
+    for one, name in names.items():
+        share, chance = calibration_curve(
+            found.truth == one,
+            np.clip(found.probabilities[:, one], 0, 1),
+            n_bins=BINS,
+            strategy="quantile",
+        )
+        axes.plot(chance, share, marker="o", markersize=4, label=name)
+    return _legend(chart, axes, "upper left")
+
+
+def _legend(chart: Figure, axes: Any, place: str) -> Figure:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc=place, frameon=False)
     return chart

@@ -35,10 +35,10 @@ def gate(version: VersionRef) -> DecisionRef:
         recorded = ledger.find(key)  # another try may have been quicker: the first row counts
         assert recorded is not None
     decision = Decision.model_validate(recorded.evidence)
-    if decision.version != version.version:
+    if (decision.name, decision.version) != (version.name, version.version):
         raise ConflictError(
-            f"Run {version.run_id} was judged with version {decision.version}, "
-            f"not with version {version.version}.",
+            f"Run {version.run_id} was judged as {decision.name} version {decision.version}, "
+            f"not as {version.name} version {version.version}.",
             fix="Start a new run.",
         )
     _publish(decision)
@@ -82,4 +82,10 @@ def _decide(version: VersionRef) -> Decision:
         verdict=verdict,
         reason=reason,
         promote=rules.mode != "enforce" or verdict == "promote",
+        trained_on=_trained_on(version),
     )
+
+
+def _trained_on(version: VersionRef) -> str:
+    entry = registry.version(version.name, version.version)
+    return entry.tags.get(tracking.TRAINED_ON, "") if entry is not None else ""

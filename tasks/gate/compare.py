@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
-from tasks import metrics, registry, tracking
+from tasks import flavors, logged, metrics, registry, tracking
 from tasks.errors import UserError
-from tasks.pipeline.metrics import PROBABILITIES
-from tasks.pipeline.schema import Pipeline, Task
+from tasks.gate import bootstrap, drawn
+from tasks.gate.bootstrap import Improvement, NoValueError
+from tasks.pipeline.metrics import PROBABILITIES, of_task
+from tasks.pipeline.schema import Gate, Pipeline, Task
 from tasks.prepare import units as hashing
 from tasks.prepare.snapshot import UNIT, Manifest, read_manifest, read_part
 from tasks.store import MissingObjectError
@@ -119,11 +120,15 @@ class Trained:
             return np.asarray(rows[UNIT].unique())
         return np.unique(hashing.hashes(rows, columns))
 
+    @property
+    def uri(self) -> str:
+        """Its model in the registry."""
+        return f"models:/{self.name}/{self.version}"
+
     def contender(self) -> Contender:
-        """Its model, loaded."""
-        tracking.client()
-        model = mlflow.sklearn.load_model(f"models:/{self.name}/{self.version}")
-        return Contender(f"version {self.version}", model, self.manifest.features)
+        """Its model, loaded; one that was logged by hand may take some of the features only."""
+        columns = logged.columns(self.uri) or self.manifest.features
+        return Contender(f"version {self.version}", flavors.load(self.uri), columns)
 
 
 def check_same_question(challenger: Manifest, champion: Trained) -> None:
@@ -140,6 +145,39 @@ def check_same_question(challenger: Manifest, champion: Trained) -> None:
         )
 
 
+def improvement(  # noqa: PLR0913 - who, on what, and how
+    metric: str,
+    challenger: metrics.Outcome,
+    opponent: metrics.Outcome,
+    rows: pd.DataFrame,
+    pipeline: Pipeline,
+    *,
+    gate: Gate,
+    trained: int,
+) -> Improvement:
+    """How much better the challenger's answers to these rows are; see `bootstrap.improvement`.
+
+    Raises:
+        IncomparableError: A class is too rare among them for the metric.
+    """
+    names, unit_of = np.unique(rows[UNIT].to_numpy(), return_inverse=True)
+    try:
+        return bootstrap.improvement(
+            drawn.statistic(metric, challenger, unit_of),
+            drawn.statistic(metric, opponent, unit_of),
+            len(names),
+            of_task(pipeline.data.task)[metric],
+            gate,
+            trained=trained,
+        )
+    except NoValueError as err:
+        units = rows.groupby(pipeline.data.target)[UNIT].nunique()
+        raise IncomparableError(
+            f"These rows have too few units of class {units.idxmin()} ({units.min()}) to compare "
+            f"the {metric}: {err}."
+        ) from err
+
+
 def _kind(manifest: Manifest, column: str) -> str | None:
     """What a column's values are hashed as; None where there is no such column."""
     if column not in manifest.columns:
@@ -151,10 +189,28 @@ def _kind(manifest: Manifest, column: str) -> str | None:
 def baseline(pipeline: Pipeline, training: pd.DataFrame) -> Contender:
     """What a first model must beat: the best constant for the metric."""
     truth = training[pipeline.data.target]
+    model: Any
     if pipeline.data.task == "regression":
         strategy = "median" if pipeline.metric.name == "mae" else "mean"
-        model: Any = DummyRegressor(strategy=strategy)
+        words, model = f"the {strategy}", DummyRegressor(strategy=strategy)
+    elif pipeline.metric.name in _BY_CONSTANT:
+        label = max(sorted(truth.unique()), key=lambda one: _constant_score(pipeline, truth, one))
+        words, model = f"always {label}", DummyClassifier(strategy="constant", constant=label)
     else:
-        strategy, model = "class frequencies", DummyClassifier(strategy="prior")
+        words, model = "the class frequencies", DummyClassifier(strategy="prior")
     model.fit(np.zeros((len(truth), 1)), truth)
-    return Contender(f"a baseline (the {strategy})", model, ())
+    return Contender(f"a baseline ({words})", model, ())
+
+
+_BY_CONSTANT = frozenset({"f1", "f1_weighted", "precision"})
+"""Metrics for which the most frequent class may be the worst constant."""
+
+
+def _constant_score(pipeline: Pipeline, truth: pd.Series[Any], label: Any) -> float:
+    model = DummyClassifier(strategy="constant", constant=label)
+    model.fit(np.zeros((len(truth), 1)), truth)
+    features, task = np.zeros((len(truth), 1)), pipeline.data.task
+    return metrics.score(
+        pipeline.metric.name,
+        metrics.outcome(model, features, truth, task, probabilities=False),
+    )

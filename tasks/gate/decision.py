@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from tasks.gate.bootstrap import POWER, Improvement
+from tasks.gate.bootstrap import Improvement
+from tasks.pipeline.metrics import Direction
 from tasks.pipeline.schema import GateMode
 from tasks.refs import DecisionRef, Verdict, VersionRef
 
@@ -15,20 +16,29 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Threshold(_Frozen):
-    """A figure that the challenger must reach by itself."""
+class Guardrail(_Frozen):
+    """A limit beside the comparison, with what was found."""
 
-    metric: str
+    name: str
+    """A metric, `color = red`, `model size` or `latency`."""
+    figure: float | None = None
     limit: float
-    value: float
-    direction: Literal["minimize", "maximize"]
+    verdict: Literal["kept", "broken", "not judged"]
+    words: str
 
-    @property
-    def kept(self) -> bool:
-        """Whether the figure is at the limit or better; a figure that is none is not."""
-        if self.direction == "minimize":
-            return self.value <= self.limit
-        return self.value >= self.limit
+    @classmethod
+    def judged(cls, name: str, figure: float, limit: float, words: str, *, kept: bool) -> Guardrail:
+        """One that could be judged."""
+        verdict: Literal["kept", "broken"] = "kept" if kept else "broken"
+        return cls(name=name, figure=figure, limit=limit, verdict=verdict, words=words)
+
+    @classmethod
+    def threshold(cls, metric: str, value: float, limit: float, direction: Direction) -> Guardrail:
+        """Kept by a metric at the limit or better; by one that is no number it is not."""
+        kept = value <= limit if direction == "minimize" else value >= limit
+        does = "keeps" if kept else "breaks"
+        said = f"{metric} {value:.4g}: {does} the threshold {limit:.4g}."
+        return cls.judged(metric, value, limit, said, kept=kept)
 
 
 class Evidence(_Frozen):
@@ -46,12 +56,21 @@ class Evidence(_Frozen):
     """Test rows left out, by the reason."""
     rows: int = 0
     units: int = 0
-    thresholds: tuple[Threshold, ...] = ()
+    guardrails: tuple[Guardrail, ...] = ()
     challenger_score: float | None = None
     opponent_score: float | None = None
     improvement: Improvement | None = None
     obstacle: str = ""
     """Why there is no improvement to judge."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, found: Any) -> Any:
+        """Decisions that the ledger had before there were other guardrails than thresholds."""
+        if isinstance(found, dict) and "thresholds" in found:
+            found = dict(found)
+            found["guardrails"] = [Guardrail.threshold(**one) for one in found.pop("thresholds")]
+        return found
 
 
 class Decision(Evidence):
@@ -66,6 +85,8 @@ class Decision(Evidence):
     verdict: Verdict
     reason: str
     promote: bool
+    trained_on: str = ""
+    """Of a version that was logged by hand: how it is known what it was trained on."""
 
     def ref(self, version: VersionRef) -> DecisionRef:
         """What the next task needs of it."""
@@ -80,10 +101,9 @@ class Decision(Evidence):
 
 def judge(found: Evidence, min_improvement: float) -> tuple[Verdict, str]:
     """The verdict and its reason."""
-    broken = [t for t in found.thresholds if not t.kept]
+    broken = [one.words for one in found.guardrails if one.verdict == "broken"]
     if broken:
-        figures = ", ".join(f"{t.metric} {t.value:.4g} (limit {t.limit:.4g})" for t in broken)
-        return "reject", f"A threshold is broken: {figures}."
+        return "reject", " ".join(["A guardrail does not hold.", *broken])
     gain = found.improvement
     if gain is None:
         return "inconclusive", found.obstacle
@@ -124,12 +144,13 @@ def _facts(decision: Decision) -> list[str]:
     facts = []
     if decision.improvement is not None:
         facts += _comparison(decision, decision.improvement)
-    facts += [
-        f"{t.metric} {t.value:.4g}: {'keeps' if t.kept else 'breaks'} the threshold {t.limit:.4g}."
-        for t in decision.thresholds
-    ]
+    facts += [one.words for one in decision.guardrails]
     if decision.test is not None:
         facts += _rows(decision)
+    if decision.trained_on:
+        facts.append(
+            f"Logged by hand; by {decision.trained_on} it was trained on no row of the test part."
+        )
     champion = "no champion" if decision.champion is None else f"version {decision.champion}"
     facts.append(f"Gate mode {decision.mode}; champion at the time: {champion}.")
     return facts
@@ -143,9 +164,14 @@ def _comparison(decision: Decision, gain: Improvement) -> list[str]:
         f"above {decision.min_improvement:.4g} is needed."
     )
     power = (
-        f"The smallest improvement that these rows show in {_percent(POWER)} of cases: "
+        f"The smallest improvement that these rows show in {_percent(gain.power)} of cases: "
         f"{decision.min_improvement + gain.detectable:.4g} (paired bootstrap, "
-        f"{gain.resamples} resamples of units, seed {gain.seed})."
+        f"{gain.resamples} resamples of units, seed {gain.seed}"
+        + (
+            f"; {gain.widening:.3g} times as wide for the luck of a training)."
+            * (gain.widening > 1)
+            or ")."
+        )
     )
     return [result, power]
 

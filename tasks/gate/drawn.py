@@ -29,6 +29,8 @@ def statistic(metric: str, found: Outcome, unit_of: NDArray[np.intp]) -> Statist
     if metric in _RANKED:
         figure_of_ranks = _RANKED[metric]
         ranks = [_Ranks.of(found, one, unit_of) for one in metrics.ranked(found)]
+        if not ranks:
+            return lambda counts: np.full(len(counts), np.nan)
         return lambda counts: np.array(
             [np.mean([figure_of_ranks(*one.drawn(draw)) for one in ranks]) for draw in counts]
         )

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from tasks import ledger, metrics
-from tasks.gate import bootstrap, drawn
+from tasks import ledger, metrics, registry, tracking
+from tasks.gate import drawn, guardrails
 from tasks.gate.compare import (
     Contender,
     IncomparableError,
     Trained,
     baseline,
     check_same_question,
+    improvement,
 )
-from tasks.gate.decision import Evidence, Threshold
-from tasks.pipeline.metrics import of_task
+from tasks.gate.decision import Evidence, Guardrail
+from tasks.gate.guardrails import FEWEST_UNITS
+from tasks.pipeline.metrics import of_thresholds
 from tasks.pipeline.schema import Pipeline
 from tasks.prepare.snapshot import UNIT, read_manifest, read_part
 from tasks.refs import VersionRef
-
-FEWEST_UNITS = 10
-"""A bootstrap of fewer says nothing, unless the file's `min_rows` is lower still."""
 
 OWN = "the challenger was trained on their unit"
 THEIRS = "the champion was trained on their unit"
@@ -65,13 +64,24 @@ class _Measurement:
         yield {"test_rows": len(test), "removed": removed} | _size(own)
         self._check_size(own)
         model = self.challenger.contender()
-        yield {"thresholds": self._thresholds(model, own)}
+        entry = registry.version(self.challenger.name, self.challenger.version)
+        smoke_test = entry.tags.get(tracking.SMOKE_TEST) if entry is not None else None
+        rails = [
+            *guardrails.of_files(
+                self.challenger.uri, model.model, self.pipeline.gate, registered_with=smoke_test
+            )
+        ]
+        yield {"guardrails": rails}
+        rails += self._thresholds(model, own)
+        yield {"guardrails": rails}
 
         opponent, fair = self._opponent(training, own)
         removed = removed | {THEIRS: len(own) - len(fair)}
         yield {"opponent": opponent.label, "removed": removed} | _size(fair)
         self._check_size(fair)
-        yield self._comparison(model, opponent, fair)
+        trained = int(training[UNIT].nunique())
+        yield {"guardrails": rails + self._slices(model, opponent, fair, trained)}
+        yield self._comparison(model, opponent, fair, trained)
 
     def _opponent(
         self, training: pd.DataFrame, own: pd.DataFrame
@@ -97,34 +107,37 @@ class _Measurement:
                 f"The {len(rows)} test rows left are of {units} units; {fewest} are needed."
             )
 
-    def _thresholds(self, model: Contender, rows: pd.DataFrame) -> tuple[Threshold, ...]:
-        directions = of_task(self.pipeline.data.task)
-        return tuple(
-            Threshold(
-                metric=metric,
-                limit=limit,
-                value=self._scored(model, rows, metric)[1],
-                direction=directions[metric],
+    def _thresholds(self, model: Contender, rows: pd.DataFrame) -> list[Guardrail]:
+        directions = of_thresholds(self.pipeline.data.task)
+        return [
+            Guardrail.threshold(
+                metric, self._scored(model, rows, metric)[1], limit, directions[metric]
             )
             for metric, limit in self.pipeline.gate.thresholds.items()
-        )
+        ]
+
+    def _slices(
+        self, model: Contender, opponent: Contender, rows: pd.DataFrame, trained: int
+    ) -> list[Guardrail]:
+        data = self.pipeline.data
+
+        def answers(of: Contender) -> guardrails.Scored:
+            return cache(lambda metric: of.outcome(rows, data.target, data.task, metric))
+
+        theirs = None if self.champion is None else answers(opponent)
+        return [*guardrails.of_slices(self.pipeline, rows, answers(model), theirs, trained)]
 
     def _comparison(
-        self, model: Contender, opponent: Contender, rows: pd.DataFrame
+        self, model: Contender, opponent: Contender, rows: pd.DataFrame, trained: int
     ) -> dict[str, Any]:
-        rules, metric = self.pipeline.gate, self.pipeline.metric
-        names, unit_of = np.unique(rows[UNIT].to_numpy(), return_inverse=True)
-        ours, our_score = self._scored(model, rows, metric.name)
-        theirs, their_score = self._scored(opponent, rows, metric.name)
+        metric = self.pipeline.metric.name
+        ours, our_score = self._scored(model, rows, metric)
+        theirs, their_score = self._scored(opponent, rows, metric)
         return {
             "challenger_score": our_score,
             "opponent_score": their_score,
-            "improvement": bootstrap.improvement(
-                drawn.statistic(metric.name, ours, unit_of),
-                drawn.statistic(metric.name, theirs, unit_of),
-                len(names),
-                metric.direction,
-                rules,
+            "improvement": improvement(
+                metric, ours, theirs, rows, self.pipeline, gate=self.pipeline.gate, trained=trained
             ),
         }
 

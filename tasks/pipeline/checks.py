@@ -39,8 +39,11 @@ WORDS = {
 PATTERNS = {
     "name": "be lower-case letters, digits and _, a letter first, at most 63 characters",
     "prepare": "be MODULE:FUNCTION",
+    "connection": "be letters, digits, _, - and .",
     "sha256": "be 64 hexadecimal digits in lower case",
     "memory": "be a whole number with m or g behind it, e.g. 512m or 2g",
+    "model_size": "be a whole number with k, m or g behind it, e.g. 50m",
+    "trial_memory": "be a whole number with m or g behind it, e.g. 512m or 4g",
 }
 
 
@@ -142,11 +145,17 @@ def _fields(model: BaseModel, prefix: str = "") -> dict[str, Any]:
     """Each field of the pipeline, or of its sections, under its dotted name."""
     fields: dict[str, Any] = {}
     for name, value in model:
-        if isinstance(value, BaseModel) and not prefix:
+        if isinstance(value, BaseModel) and not prefix and _section(type(model).model_fields[name]):
             fields |= _fields(value, f"{name}.")
         else:
             fields[prefix + name] = value
     return fields
+
+
+def _section(info: FieldInfo) -> type[BaseModel] | None:
+    """The model of a field that is always a section; a threshold may be one."""
+    kind = info.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _valid_fields(raw: Mapping[str, Any], bad: list[Path]) -> dict[str, Any]:
@@ -156,8 +165,7 @@ def _valid_fields(raw: Mapping[str, Any], bad: list[Path]) -> dict[str, Any]:
         _leave_out(raw, field)
     fields: dict[str, Any] = {}
     for name, info in Pipeline.model_fields.items():
-        section = next(_models(info.annotation), None)
-        value = raw.get(name, {})
+        section, value = _section(info), raw.get(name, {})
         if section is None:
             fields |= _one_field(name, info, raw, bad, ())
         elif isinstance(value, dict):

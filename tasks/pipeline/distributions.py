@@ -29,6 +29,8 @@ WHOLE = frozenset({"uniformint", "randint"})
 LOG = re.compile(r"log\((.+)\)")
 LARGEST_LOG = 46.0
 """exp(46) is 1e20: a larger bound is a number whose logarithm was forgotten."""
+MOST_STEPS = 1e15
+"""From about ten times as many on, doubles have no digit left for a step."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,10 @@ class Distribution:
     def fits(self, value: float) -> bool:
         """Whether the distribution can give this value."""
         low, high = self.bounds
+        try:
+            value = float(value)
+        except OverflowError:  # an integer that no double can be
+            return False
         slack = 1e-9 * max(1.0, abs(value))
         if not math.isfinite(value) or not low - slack <= value <= high + slack:
             return False
@@ -151,9 +157,18 @@ def _each_limit(
             yield Problem(place, "be an integer", raw[i])
         elif argument in {"sigma", "q"} and value <= 0:
             yield Problem(place, f"be greater than 0 ({argument})", raw[i])
+        elif argument == "q" and _reach(name, args) / value > MOST_STEPS:
+            must = f"go into the numbers at most {MOST_STEPS:g} times (q)"
+            yield Problem(place, must, raw[i])
         elif "log" in name and argument != "q" and value > LARGEST_LOG:
             must = f"be a logarithm, at most {LARGEST_LOG:g}"
             yield Problem(place, must, raw[i], fix=f"Write log({raw[i]}).")
+
+
+def _reach(name: str, args: dict[str, float]) -> float:
+    """About how large the values are."""
+    reach = max(abs(value) for argument, value in args.items() if argument != "q")
+    return math.exp(min(reach, LARGEST_LOG)) if "log" in name else reach
 
 
 def _order(args: dict[str, float], raw: list[object], path: Path) -> Iterator[Problem]:

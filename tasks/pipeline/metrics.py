@@ -36,10 +36,17 @@ BINARY: dict[str, Direction] = {
 MULTICLASS = BINARY | {"f1_weighted": MAXIMIZE}
 """Of one class: averaged over the classes, each counting the same, or weighted by its rows."""
 DIRECTIONS = REGRESSION | MULTICLASS
-PROBABILITIES = frozenset({"auc", "average_precision", "log_loss", "brier"})
+CALIBRATION = "calibration_error"
+"""For the gate's thresholds alone: a constant can have the best."""
+PROBABILITIES = frozenset({"auc", "average_precision", "log_loss", "brier", CALIBRATION})
 """Metrics of predicted probabilities; the others take predicted values or labels."""
 
 
 def of_task(task: Task) -> dict[str, Direction]:
     """The metrics of a task, each with its direction."""
     return {"regression": REGRESSION, "binary": BINARY, "multiclass": MULTICLASS}[task]
+
+
+def of_thresholds(task: Task) -> dict[str, Direction]:
+    """What the gate can set a limit to, each with its direction."""
+    return of_task(task) | ({} if task == "regression" else {CALIBRATION: MINIMIZE})

@@ -160,7 +160,7 @@ class Choice(Node):
             return Problem(path, f"be one of {', '.join(p.must[3:] for _, p in failed)}", params)
         wanted = params.get(ESTIMATOR) if isinstance(params, Mapping) else None
         known = families(self)
-        if known and wanted not in known:
+        if known and not (isinstance(wanted, str) and wanted in known):
             got = NOTHING if wanted is None else wanted
             fix = did_you_mean(wanted, known)
             return Problem((*path, ESTIMATOR), f"be one of {listed(sorted(known))}", got, fix=fix)

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
+import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path as Folder
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from tasks import estimators
-from tasks.pipeline import space
-from tasks.pipeline.metrics import of_task
+from tasks.pipeline import data_rules, space
+from tasks.pipeline.data_rules import Columns, Problems, Rule, is_column
+from tasks.pipeline.metrics import of_task, of_thresholds
 from tasks.pipeline.problems import Path, Problem, ProblemsError, did_you_mean, listed
-from tasks.pipeline.schema import Column, Folds, Source, Task
+from tasks.pipeline.schema import NO_FEATURES, Folds, Slices, Task, Tuned
 
-SCHEMES = ("sklearn", "file", "https", "http", "s3")
-GLOBS = ("file", "s3")
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 """Airflow's names of cron expressions."""
 
+OUR_TAGS = frozenset(
+    {
+        *("author", "description", "notes", "data_version", "model_type", "git_commit"),
+        *("snapshot", "stage", "decision", "trained_on", "unseen_categories"),
+    }
+)
+"""Tags of runs and versions that the chain sets, and goes by."""
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TAG = re.compile(r"[\w\-:. ][\w\-:. /]*")
+"""What MLflow takes."""
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
-Problems = Iterator[Problem]
-Columns = Mapping[str, Column]
 SPACE = ("search", "space")
 
 
@@ -56,90 +61,40 @@ def _schedule(schedule: str | None) -> Problems:
         yield Problem(("schedule",), must, schedule)
 
 
-def _sources(sources: tuple[Source, ...]) -> Problems:
-    for i, source in enumerate(sources):
-        yield from _source(source, ("data", "sources", i))
+def _tags(tags: Mapping[str, str]) -> Problems:
+    for name in tags:
+        if not _TAG.fullmatch(name) or posixpath.normpath(name) != name:
+            must = "have a name of letters, digits, spaces and _-.:, with single / between"
+            yield Problem(("tags", name), must, name)
+        if name in OUR_TAGS or name.startswith(("mlops.", "mlflow.")):
+            yield Problem(("tags", name), "have a name that this project does not use itself", name)
 
 
-def _constants(sources: tuple[Source, ...], columns: Columns, prepare: str | None) -> Problems:
-    if prepare is not None:
-        return
-    for i, source in enumerate(sources):
-        for name in source.constants:
-            yield from _known(name, columns, ("data", "sources", i, "constants", name))
+def _threshold(threshold: float | Tuned, task: Task) -> Problems:
+    if task != "binary" and threshold != 0.5:
+        got = threshold if isinstance(threshold, float) else threshold.model_dump()
+        yield Problem(("threshold",), f"be left out of a {task} task: it is of two classes", got)
 
 
-def _source(source: Source, place: Path) -> Problems:
-    scheme, separator, rest = source.uri.partition("://")
-    if not separator or scheme not in SCHEMES or not rest:
-        must = f"begin with {', '.join(f'{known}://' for known in SCHEMES)}, a name after it"
-        fix = did_you_mean(scheme, SCHEMES) if separator else ""
-        yield Problem((*place, "uri"), must, source.uri, fix)
-        return
-    name = source.uri if scheme in GLOBS else urlsplit(source.uri).path
-    is_glob = any(character in name for character in "*?[")
-    if is_glob and scheme not in GLOBS:
-        must = "name one file: only file:// and s3:// may hold *"
-        yield Problem((*place, "uri"), must, source.uri)
-    if is_glob and source.sha256:
-        must = "be left out where 'uri' stands for several files"
-        yield Problem((*place, "sha256"), must, source.sha256)
-
-
-def _columns(columns: Columns) -> Problems:
-    for name, column in columns.items():
-        yield from _column(column, ("data", "columns", name))
-
-
-def _column(column: Column, place: Path) -> Problems:
-    numeric = column.type in {"double", "integer"}
-    for key in ("min", "max"):
-        if getattr(column, key) is not None and not numeric:
-            must = f"be left out of a {column.type} column"
-            yield Problem((*place, key), must, getattr(column, key))
-    if column.min is not None and column.max is not None and column.min > column.max:
-        yield Problem((*place, "min"), f"be at most its max, {column.max:g}", column.min)
-    if column.values is None:
-        return
-    if column.type == "datetime" or not column.values:
-        must = "be left out of a datetime column" if column.values else "name at least one value"
-        yield Problem((*place, "values"), must, column.values)
-    elif column.type not in {"category", "string"}:
-        for i, value in enumerate(column.values):
-            if isinstance(value, str):
-                yield Problem((*place, "values", i), f"be a value of type {column.type}", value)
-
-
-def _target(target: str, columns: Columns) -> Problems:
-    yield from _known(target, columns, ("data", "target"))
-    if target in columns and columns[target].nullable:
-        yield Problem(("data", "columns", target, "nullable"), "be false for the target", True)
-
-
-def _target_type(target: str, task: Task, columns: Columns) -> Problems:
-    if target not in columns:
-        return
-    found = columns[target].type
-    place = ("data", "columns", target, "type")
-    if task == "regression" and found not in {"double", "integer"}:
-        yield Problem(place, "be double or integer for the target of a regression", found)
-    if task != "regression" and found == "datetime":
-        yield Problem(place, f"be no datetime for a {task} target", found)
+def _rounded(rounded: bool, task: Task) -> Problems:
+    if rounded and task != "regression":
+        yield Problem(("rounded",), f"be false for a {task} task, whose answers are classes", True)
 
 
 def _groups(groups: tuple[str, ...], target: str, columns: Columns) -> Problems:
     for i, name in enumerate(groups):
         place: Path = ("split", "groups", i)
-        yield from _known(name, columns, place)
+        yield from is_column(name, columns, place)
         if name == target:
             yield Problem(place, "be another column than the target", name)
         if name in groups[:i]:
             yield Problem(place, "be given once", name)
 
 
-def _features(columns: Columns, target: str, groups: tuple[str, ...], time: str | None) -> Problems:
-    if target in columns and not set(columns) - {target, time, *groups}:
-        must = "hold a feature: a column beside target, groups and time"
+def _features(columns: Columns, target: str, groups: tuple[str, ...]) -> Problems:
+    features = {name for name, column in columns.items() if column.type not in NO_FEATURES}
+    if target in columns and not features - {target, *groups}:
+        must = "hold a feature: a number, boolean or category beside target, groups and time"
         yield Problem(("data", "columns"), must, list(columns))
 
 
@@ -151,10 +106,26 @@ def _time(method: str, column: str | None, columns: Columns) -> Problems:
     elif column is None:
         yield Problem(place, "name a datetime column with method time")
     else:
-        yield from _known(column, columns, place)
+        yield from is_column(column, columns, place)
         if column in columns and columns[column].type != "datetime":
             must = f"be a column of type datetime, not {columns[column].type}"
             yield Problem(place, must, column)
+
+
+def _stratify(stratify: bool, method: str, task: Task) -> Problems:
+    place = ("split", "stratify")
+    if not stratify:
+        return
+    if task == "regression":
+        yield Problem(place, "be false for a regression, which has no classes", True)
+    if method == "hash":
+        fix = "A hash gives each part its share of every class on average."
+        must = (
+            "be false with method hash, which decides by the unit alone so that none changes part"
+        )
+        yield Problem(place, must, True, fix)
+    elif method == "time":
+        yield Problem(place, "be false with method time, which decides by the time alone", True)
 
 
 def _fractions(test: float, validation: float) -> Problems:
@@ -182,7 +153,7 @@ def _metric(task: Task, name: str, direction: str) -> Problems:
 
 
 def _thresholds(task: Task, thresholds: Mapping[str, float]) -> Problems:
-    known = of_task(task)
+    known = of_thresholds(task)
     for name in thresholds:
         if name not in known:
             must = f"be named as a metric of {task}, one of {listed(known)}"
@@ -190,10 +161,45 @@ def _thresholds(task: Task, thresholds: Mapping[str, float]) -> Problems:
             yield Problem(("gate", "thresholds", name), must, name, fix)
 
 
+def _slices(slices: tuple[Slices, ...], task: Task, target: str, columns: Columns) -> Problems:
+    known = of_task(task)
+    for i, one in enumerate(slices):
+        place: Path = ("gate", "slices", i)
+        yield from is_column(one.by, columns, (*place, "by"))
+        if one.by == target:
+            yield Problem((*place, "by"), "be another column than the target", one.by)
+        elif one.by in columns and columns[one.by].type in {"double", "datetime"}:
+            must = f"be a column with few values, not {columns[one.by].type}"
+            yield Problem((*place, "by"), must, one.by)
+        if one.metric is not None and one.metric not in known:
+            must = f"be a metric of {task}, one of {listed(known)}"
+            yield Problem((*place, "metric"), must, one.metric)
+        if (one.by, one.metric) in {(other.by, other.metric) for other in slices[:i]}:
+            yield Problem((*place, "by"), "be given once for each metric", one.by)
+
+
+def _probabilities(probabilities: bool, builder: str, task: Task) -> Problems:
+    place = ("serving", "probabilities")
+    if probabilities and task == "regression":
+        yield Problem(place, "be false for a regression, which has no classes", True)
+    elif probabilities and builder != "mlops":
+        yield Problem(
+            place, f"be false with serving.builder {builder}, whose server has none", True
+        )
+
+
 def _memory(memory: str) -> Problems:
-    least = 64
-    if memory.endswith("m") and int(memory[:-1]) < least:
-        yield Problem(("serving", "memory"), f"be at least {least}m", memory)
+    yield from _at_least(64, memory, ("serving", "memory"))
+
+
+def _trial_memory(memory: str | None) -> Problems:
+    if memory is not None:
+        yield from _at_least(256, memory, ("search", "trial_memory"))
+
+
+def _at_least(megabytes: int, memory: str, place: Path) -> Problems:
+    if memory.endswith("m") and int(memory[:-1]) < megabytes:
+        yield Problem(place, f"be at least {megabytes}m", memory)
 
 
 def _environment(environment: Mapping[str, str]) -> Problems:
@@ -248,60 +254,26 @@ def _under(problem: Problem, place: Path) -> Problem:
     return dataclasses.replace(problem, field=(*place, *problem.field))
 
 
-def _preparation(prepare: str | None, folder: Folder) -> Problems:
-    if prepare is None:
-        return
-    place = ("data", "prepare")
-    module, _, function = prepare.partition(":")
-    file = folder / f"{module}.py"
-    if not file.is_file():
-        near = did_you_mean(module, (other.stem for other in folder.glob("*.py")))
-        must = f"name a module beside the file, but there is no {file.name}"
-        yield Problem(place, must, prepare, near)
-        return
-    try:
-        tree = ast.parse(file.read_bytes(), filename=str(file))
-    except (SyntaxError, ValueError) as error:
-        yield Problem(place, f"name a module of Python, but {file.name} is not: {error}")
-        return
-    functions = _callables(tree)
-    if function not in functions:
-        must = f"name a function that {file.name} defines"
-        yield Problem(place, must, prepare, did_you_mean(function, functions))
-
-
-def _callables(tree: ast.Module) -> list[str]:
-    """The functions that a module defines or imports by name."""
-    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom):
-            names += [alias.asname or alias.name for alias in node.names]
-    return names
-
-
-def _known(name: str, columns: Columns, place: Path) -> Problems:
-    if name not in columns:
-        yield Problem(place, "be one of data.columns", name, did_you_mean(name, columns))
-
-
-_RULES: tuple[tuple[Callable[..., Problems], tuple[str, ...]], ...] = (
+_RULES: tuple[Rule, ...] = (
+    *data_rules.RULES,
     (_schedule, ("schedule",)),
-    (_sources, ("data.sources",)),
-    (_constants, ("data.sources", "data.columns", "data.prepare")),
-    (_columns, ("data.columns",)),
-    (_target, ("data.target", "data.columns")),
-    (_target_type, ("data.target", "data.task", "data.columns")),
-    (_preparation, ("data.prepare", "folder")),
+    (_tags, ("tags",)),
+    (_threshold, ("threshold", "data.task")),
+    (_rounded, ("rounded", "data.task")),
     (_groups, ("split.groups", "data.target", "data.columns")),
-    (_features, ("data.columns", "data.target", "split.groups", "split.column")),
+    (_features, ("data.columns", "data.target", "split.groups")),
     (_time, ("split.method", "split.column", "data.columns")),
+    (_stratify, ("split.stratify", "split.method", "data.task")),
     (_fractions, ("split.test", "split.validation")),
     (_validation, ("split.validation", "search.resampling")),
     (_space, ("search.space",)),
     (_grid, ("search.space", "search.algorithm")),
     (_points, ("search.space", "search.points")),
+    (_trial_memory, ("search.trial_memory",)),
     (_metric, ("data.task", "metric.name", "metric.direction")),
     (_thresholds, ("data.task", "gate.thresholds")),
+    (_slices, ("gate.slices", "data.task", "data.target", "data.columns")),
+    (_probabilities, ("serving.probabilities", "serving.builder", "data.task")),
     (_memory, ("serving.memory",)),
     (_environment, ("serving.environment",)),
     (_labels, ("serving.labels",)),

@@ -11,11 +11,16 @@ from tasks.pipeline.metrics import DIRECTIONS, MINIMIZE, Direction, MetricName
 Scalar = bool | int | float | str
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}[mg]$")]
+"""An amount of memory."""
 Task = Literal["regression", "binary", "multiclass"]
 Algorithm = Literal["tpe", "random", "grid"]
 GateMode = Literal["enforce", "dry_run", "disabled"]
+TunedMetric = Literal["accuracy", "f1"]
 Builder = Literal["mlops", "mlflow"]
 ColumnType = Literal["double", "integer", "boolean", "category", "datetime", "string"]
+NO_FEATURES: frozenset[ColumnType] = frozenset({"datetime", "string"})
+"""Types of columns that no model family takes."""
 
 
 class Section(BaseModel):
@@ -30,8 +35,12 @@ class Source(Section):
     """One table, or several of the same shape where `uri` is a glob."""
 
     uri: str = Field(
-        description="sklearn://, file://, https:// or s3://; file:// and s3:// may hold *"
+        description="sklearn://, file://, https://, s3:// or postgresql://; file and s3 may hold *"
     )
+    connection: str | None = Field(
+        None, pattern=r"^[\w.-]+$", description="Airflow connection, for s3:// and postgresql://"
+    )
+    query: str | None = Field(None, description="the SQL of a postgresql:// source")
     format: Literal["csv", "parquet", "jsonl"] | None = Field(
         None, description="how to read it; by default what the name ends in"
     )
@@ -49,6 +58,30 @@ class Column(Section):
     values: tuple[Scalar, ...] | None = Field(None, description="the only values allowed")
     nullable: bool = Field(False, description="whether values may be missing")
 
+    @property
+    def categories(self) -> tuple[str, ...] | None:
+        """The `values` of a category as the table has them: text."""
+        return None if self.values is None else tuple(map(text, self.values))
+
+
+def text(value: Any) -> str:
+    """A category's name; 3.0 is "3", as whole numbers beside a null are read as doubles."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+class Drift(Section):
+    """What to do when a source's columns are others than the file's."""
+
+    new: Literal["reject", "ignore"] = Field(
+        "reject", description="a column that the file does not name; ignore: leave it out"
+    )
+    lost: Literal["reject", "fill"] = Field(
+        "reject", description="a column that is not there; fill: nulls, where it is nullable"
+    )
+    type: Literal["reject", "fill"] = Field(
+        "reject", description="a column without one value of its type; fill: as if it were lost"
+    )
+
 
 class Data(Section):
     """Where the table comes from and what it must look like."""
@@ -64,6 +97,10 @@ class Data(Section):
     columns: dict[str, Column] = Field(min_length=1, description="every column of the table")
     bad_rows: Literal["reject", "drop"] = Field(
         "reject", description="reject: one bad row ends the run; drop: leave such rows out"
+    )
+    drift: Drift = Field(Drift(), description="when a source's columns have changed")
+    class_weights: Literal["balanced"] | dict[str, float] | None = Field(
+        None, description="how much a row of a class counts in training; balanced: classes alike"
     )
 
 
@@ -99,6 +136,9 @@ class Split(Section):
         (), description="columns that name a unit; none: the feature row"
     )
     column: str | None = Field(None, description="the datetime column, for method time")
+    stratify: bool = Field(
+        False, description="whether every part has its share of each class, for method random"
+    )
 
 
 class Folds(Section):
@@ -114,8 +154,11 @@ class Search(Section):
     trials: int = Field(40, ge=1, le=10_000, description="points to evaluate")
     slots: int = Field(2, ge=1, le=64, description="Airflow tasks that run trials side by side")
     trial_timeout: float = Field(300, gt=0, description="seconds for one trial")
+    trial_memory: Size | None = Field(
+        None, description="memory for one trial: 512m, 4g; null: a slot's share of the machine's"
+    )
     timeout: float | None = Field(None, gt=0, description="seconds for the whole search")
-    seed: int = Field(0, ge=0, description="of the points and the models")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the points and the models")
     resampling: Literal["holdout"] | Folds = Field(
         "holdout", description="what scores a trial: the validation part, or k folds"
     )
@@ -140,6 +183,21 @@ class Metric(Section):
         return value
 
 
+class Tuned(Section):
+    """A threshold that the validation part decides."""
+
+    maximize: TunedMetric = Field(description="the metric that it makes greatest")
+
+
+class Slices(Section):
+    """Rows with equal values of a column, on each of which the challenger must hold its own."""
+
+    by: str = Field(description="the column; of type category, string, boolean or integer")
+    metric: MetricName | None = Field(None, description="null: the pipeline's own")
+    max_worsening: float = Field(0.0, ge=0, description="against the champion, in its unit")
+    min_rows: int = Field(50, ge=2, description="with fewer a slice is not judged")
+
+
 class Gate(Section):
     """What a challenger must show before it is promoted."""
 
@@ -149,6 +207,13 @@ class Gate(Section):
     thresholds: dict[str, float] = Field(
         {}, description="worst value allowed of a test metric, e.g. rmse: 70"
     )
+    slices: tuple[Slices, ...] = Field((), description="where it must not be worse than before")
+    model_size: str | None = Field(
+        None, pattern=r"^[1-9][0-9]{0,9}[kmg]$", description="most that its files may take: 50m"
+    )
+    latency_ms: float | None = Field(
+        None, gt=0, description="most that one prediction of the smoke test's rows may take"
+    )
     min_improvement: float = Field(0.0, ge=0, description="over the champion, in the metric's unit")
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="of the one-sided interval of the improvement"
@@ -156,6 +221,13 @@ class Gate(Section):
     min_rows: int = Field(30, ge=2, description="test rows that neither model was trained on")
     resamples: int = Field(2000, ge=200, le=100_000, description="bootstrap resamples")
     seed: int = Field(0, ge=0, description="of the bootstrap")
+
+    @property
+    def model_bytes(self) -> int | None:
+        """`model_size` as a number."""
+        if self.model_size is None:
+            return None
+        return int(self.model_size[:-1]) << 10 * (1 + "kmg".index(self.model_size[-1]))
 
 
 class Serving(Section):
@@ -167,12 +239,13 @@ class Serving(Section):
     builder: Builder = Field(
         "mlops", description="whose image and server: ours, or those of mlflow models build-docker"
     )
+    probabilities: bool = Field(
+        False, description="of classes: whether an answer has their probabilities beside the labels"
+    )
     replicas: int = Field(1, ge=1, le=12, description="containers that share the requests")
     cpus: float = Field(1.0, ge=0.1, le=1024, description="processors that each may use")
-    memory: str = Field(
-        "1g",
-        pattern=r"^[1-9][0-9]{0,9}[mg]$",
-        description="what each may use before it is ended and started again: 512m, 2g",
+    memory: Size = Field(
+        "1g", description="what each may use before it is ended and started again: 512m, 2g"
     )
     environment: dict[str, str] = Field({}, description="variables of the server; no secrets")
     labels: dict[str, str] = Field({}, description="labels of the containers")
@@ -196,11 +269,32 @@ class Pipeline(Section):
     split: Split = Field(Split(), description="who is in the training, validation and test part")
     search: Search = Field(description="the hyperopt search")
     metric: Metric = Field(description="the figure that trials, selection and gate compare")
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Tuned = Field(
+        0.5, description="probability from which a row is of the greater of two classes"
+    )
+    rounded: bool = Field(
+        False, description="of a regression: whether answers are rounded to whole numbers"
+    )
     gate: Gate = Field(Gate(), description="what a challenger must show before it is promoted")
     serving: Serving = Field(Serving(), description="the endpoint")
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """The columns that the model sees, in the file's order."""
+        return tuple(
+            name
+            for name in self._possible_features
+            if self.data.columns[name].type not in NO_FEATURES
+        )
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The columns that would be features, were they not text or times."""
+        return tuple(
+            name for name in self._possible_features if self.data.columns[name].type in NO_FEATURES
+        )
+
+    @property
+    def _possible_features(self) -> list[str]:
         apart = {self.data.target, self.split.column, *self.split.groups}
-        return tuple(name for name in self.data.columns if name not in apart)
+        return [name for name in self.data.columns if name not in apart]

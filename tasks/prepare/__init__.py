@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from tasks.refs import Ref, SlotRef
+from tasks.refs import Ref, RunRef, SlotRef
+from tasks.settings import airflow_connection
 
 if TYPE_CHECKING:
+    from tasks.connections import Lookup
     from tasks.pipeline.overrides import Overrides
+    from tasks.pipeline.schema import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +25,12 @@ class Prepared(Ref):
     reason: str = ""
 
 
-def prepare(name: str, dag_run: str, overrides: Overrides) -> Prepared:
+def prepare(
+    name: str, dag_run: str, overrides: Overrides, lookup: Lookup = airflow_connection
+) -> Prepared:
     """Make or find the snapshot and the parent run of a DAG run.
+
+    `lookup` finds the Airflow connections that sources name.
 
     Raises:
         UserError: the file, the data or the overrides are wrong; nothing was made but a report.
@@ -33,14 +40,24 @@ def prepare(name: str, dag_run: str, overrides: Overrides) -> Prepared:
     from tasks import model, plan
     from tasks.pipeline.load import load
     from tasks.pipeline.overrides import resolve
-    from tasks.prepare import make, run
+    from tasks.prepare import make, run, unseen
 
     pipeline = resolve(load(name), overrides)
     model.check(pipeline)
+    for column in pipeline.left_out:
+        kind = pipeline.data.columns[column].type
+        log.info(
+            "The column %r is of type %s: it is no feature, the model gets none of it.",
+            column,
+            kind,
+        )
     plan_uri = plan.write(pipeline)
     manifest = (
-        make.chosen(pipeline, overrides.snapshot) if overrides.snapshot else make.made(pipeline)
+        make.chosen(pipeline, overrides.snapshot)
+        if overrides.snapshot
+        else make.made(pipeline, lookup)
     )
+    unseen.warn(manifest)
     inputs = run.inputs_digest(pipeline, manifest)
     kept = None if overrides.force else run.unchanged(name, inputs)
     if kept is not None:
@@ -48,5 +65,10 @@ def prepare(name: str, dag_run: str, overrides: Overrides) -> Prepared:
         log.info("unchanged: version %d stays champion: %s", champion, reason)
         return Prepared(slots=(), unchanged=champion, reason=reason)
     reference = run.parent(pipeline, dag_run, plan_uri, manifest, inputs)
-    slots = range(min(pipeline.search.slots, pipeline.search.trials))
-    return Prepared(slots=tuple(SlotRef(**reference.model_dump(), slot=slot) for slot in slots))
+    return Prepared(slots=slots(reference, pipeline))
+
+
+def slots(run: RunRef, pipeline: Pipeline) -> tuple[SlotRef, ...]:
+    """The slots of a run's search."""
+    number = min(pipeline.search.slots, pipeline.search.trials)
+    return tuple(SlotRef(**run.model_dump(), slot=slot) for slot in range(number))

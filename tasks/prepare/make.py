@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from tasks import store
+from tasks.connections import Lookup
 from tasks.errors import UserError
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare import function, split, statistics
-from tasks.prepare import table as tables
+from tasks.prepare import function, split, statistics, unseen
 from tasks.prepare import units as hashing
-from tasks.prepare.read import format_of, read
+from tasks.prepare.gather import Gathering
+from tasks.prepare.read import format_of, pieces, read
 from tasks.prepare.snapshot import (
     FORMAT,
     UNIT,
@@ -32,22 +33,24 @@ from tasks.prepare.snapshot import (
     write_part,
 )
 from tasks.prepare.sources import Fetched, fetch
+from tasks.prepare.table import Failures, finished
+from tasks.settings import airflow_connection
 
 log = logging.getLogger(__name__)
 
+WHENCE = {"uri", "connection", "query", "files"}
+"""Parts of a source's record that say where it came from, not what it held."""
 EXAMPLES = 5
 """Bad values named in the log and in an error."""
-REPORTED = 100_000
-"""Lines of a report; a table that is all bad needs no more."""
 
 
-def made(pipeline: Pipeline) -> Manifest:
+def made(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> Manifest:
     """The snapshot of the sources as they are now, made unless it is there."""
     for source in pipeline.data.sources:
         format_of(source)  # before anything is fetched
     with tempfile.TemporaryDirectory(prefix="mlops-prepare-") as folder:
         fetched = [
-            fetch(source, Path(folder) / str(number))
+            fetch(source, Path(folder) / str(number), lookup)
             for number, source in enumerate(pipeline.data.sources)
         ]
         address = address_of(pipeline, fetched)
@@ -56,8 +59,8 @@ def made(pipeline: Pipeline) -> Manifest:
         if found:
             log.info("the snapshot is there: %s", uri)
             return found
-        raw = _one_table(pipeline, fetched)
-    table, dropped = _clean(pipeline, raw)
+        gathering = _gathered(pipeline, fetched)
+    table, dropped = _clean(pipeline, gathering)
     return _write(pipeline, table, dropped, _records(fetched), address)
 
 
@@ -97,10 +100,9 @@ def address_of(pipeline: Pipeline, fetched: list[Fetched]) -> str:
     data = pipeline.data
     body = {
         "format": FORMAT,
-        "sources": [
-            record.model_dump(mode="json", exclude={"uri", "files"}) for record in _records(fetched)
-        ],
-        "data": data.model_dump(mode="json", exclude={"sources"}),
+        "sources": [record.model_dump(mode="json", exclude=WHENCE) for record in _records(fetched)],
+        "data": data.model_dump(mode="json", exclude={"sources", "class_weights"}),
+        "left_out": pipeline.left_out,
         "split": pipeline.split.model_dump(mode="json"),
         "function": function.digest(data.prepare) if data.prepare else None,
     }
@@ -111,6 +113,8 @@ def _records(fetched: list[Fetched]) -> tuple[SourceRecord, ...]:
     return tuple(
         SourceRecord(
             uri=entry.source.uri,
+            connection=entry.source.connection,
+            query=entry.source.query,
             format=format_of(entry.source),
             options=entry.source.options,
             constants=entry.source.constants,
@@ -121,52 +125,52 @@ def _records(fetched: list[Fetched]) -> tuple[SourceRecord, ...]:
     )
 
 
-def _one_table(pipeline: Pipeline, fetched: list[Fetched]) -> pd.DataFrame:
-    data = pipeline.data
-    read_tables = []
-    for entry in fetched:
-        read_tables.append(read(entry, data))
-        log.info("%s: %d rows", entry.source.uri, len(read_tables[-1]))
-        if not data.prepare:
-            tables.check_columns([str(c) for c in read_tables[-1].columns], data, entry.source.uri)
+def _gathered(pipeline: Pipeline, fetched: list[Fetched]) -> Gathering:
+    """The rows of all sources, typed and checked, through the user's function if there is one."""
+    data, gathering = pipeline.data, Gathering(pipeline)
     if not data.prepare:
-        return read_tables[0] if len(fetched) == 1 else pd.concat(read_tables, ignore_index=True)
-    table = function.apply(data.prepare, read_tables)
-    tables.check_columns([str(c) for c in table.columns], data, f"What {data.prepare} returned")
-    return table
+        for entry in fetched:
+            rows = gathering.add(entry.source.uri, pieces(entry, data))
+            log.info("%s: %d rows", entry.source.uri, rows)
+    else:
+        tables = []
+        for entry in fetched:
+            tables.append(read(entry, data))
+            log.info("%s: %d rows", entry.source.uri, len(tables[-1]))
+        where = f"What {data.prepare} returned"
+        gathering.add(where, [(where, function.apply(data.prepare, tables))])
+    gathering.check()
+    return gathering
 
 
-def _clean(pipeline: Pipeline, raw: pd.DataFrame) -> tuple[pd.DataFrame, Dropped]:
+def _clean(pipeline: Pipeline, gathering: Gathering) -> tuple[pd.DataFrame, Dropped]:
     """The typed table without its bad rows; they are rejected, or reported and dropped."""
-    data = pipeline.data
-    table, failures = tables.validate(raw, data, {pipeline.split.column})
-    if failures.empty:
-        return tables.finished(table, data), Dropped(rows=0, report=None)
-    report = _report(pipeline.name, failures)
-    bad = failures["row"].unique() - 1
-    rules = failures.groupby(["column", "rule"], sort=False).size()
-    what = f"{len(bad)} of {len(table)} rows break the rules of the table."
+    data, failed = pipeline.data, gathering.failed
+    if not failed.rows:
+        return finished(gathering.table(), data), Dropped(rows=0, report=None)
+    lines, bad = failed.report, failed.bad
+    report = _report(pipeline.name, lines)
+    what = f"{len(bad)} of {gathering.rows} rows break the rules of the table."
     why = "\n".join(
-        [f"{' '.join(rule)}: {count} rows" for rule, count in zip(rules.index, rules, strict=True)]
+        failed.summary()
         + [
             f"e.g. row {line.row}: {line.column} is {line.value}"
-            for line in failures.head(EXAMPLES).itertuples()
+            for line in lines.head(EXAMPLES).itertuples()
         ]
     )
     if data.bad_rows == "reject":
         raise UserError(
             what,
             why=why,
-            fix=f"All of them: {report}\n"
+            fix=f"A list: {report}\n"
             "Correct the source, or the rules in data.columns, or set data.bad_rows to drop.",
         )
-    log.warning("%s They are dropped; all of them: %s\n%s", what, report, why)
-    kept = table[~table.index.isin(bad)].reset_index(drop=True)
-    return tables.finished(kept, data), Dropped(rows=len(bad), report=report)
+    log.warning("%s They are dropped; a list: %s\n%s", what, report, why)
+    return finished(gathering.table(without=bad), data), Dropped(rows=len(bad), report=report)
 
 
-def _report(name: str, failures: tables.Failures) -> str:
-    body = failures.head(REPORTED).to_csv(index=False, lineterminator="\n").encode()
+def _report(name: str, failures: Failures) -> str:
+    body = failures.to_csv(index=False, lineterminator="\n").encode()
     uri = store.data_uri(f"reports/{name}/bad-rows-{store.digest(body)[:16]}.csv")
     store.put_bytes(uri, body)
     return uri
@@ -185,15 +189,18 @@ def _write(
         columns=groups or tuple(sorted(pipeline.feature_names)),
     )
     table[UNIT] = units = hashing.hashes(table, unit.columns)
-    side = split.sides(table, units, pipeline.split)
+    side = split.sides(table, units, pipeline.split, data.target)
     split.check(pipeline, table, units, side)
+    order = np.arange(len(table))
+    if pipeline.split.method == "random":
+        order = split.shuffled(table, units, pipeline.split, data.target)
+    rows = {part: order[side[order] == index] for index, part in enumerate(split.PARTS)}
     uri = manifest_uri(pipeline.name, address)
     parts, files = {}, {}
-    for index, part in enumerate(split.PARTS):
-        rows = table[side == index]
-        if len(rows):
+    for part in split.PARTS:
+        if len(rows[part]):
             parts[part] = f"{uri.removesuffix('manifest.json')}{part}.parquet"
-            files[part] = write_part(parts[part], rows, data)
+            files[part] = write_part(parts[part], table, data, rows[part])
             log.info("%s: %d rows, %d units", part, files[part].rows, files[part].units)
     manifest = Manifest(
         name=pipeline.name,
@@ -208,10 +215,11 @@ def _write(
         split=pipeline.split,
         parts=parts,
         files=files,
-        statistics=statistics.describe(table.loc[np.equal(side, 0), list(data.columns)]),
+        statistics=statistics.describe(table[list(data.columns)], rows["train"]),
         sources=sources,
         function=function.digest(data.prepare) if data.prepare else None,
         dropped=dropped,
+        unseen=unseen.count(pipeline, table, side),
     )
     write_manifest(manifest)
     log.info("wrote the snapshot %s", uri)

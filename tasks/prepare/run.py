@@ -11,10 +11,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 import tasks
-from tasks import store, tracking
+from tasks import ledger, store, tracking
 from tasks.database import locked
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare import function
+from tasks.prepare import function, unseen
 from tasks.prepare.snapshot import Manifest, file_digest
 from tasks.refs import RunRef
 from tasks.settings import settings
@@ -66,7 +66,7 @@ def made(name: str, champion: int, inputs: str) -> bool:
 
 
 def judged(name: str, inputs: str) -> str | None:
-    """The verdict on an earlier version that these inputs made.
+    """The verdict on an earlier version that these inputs made, if it led to its end.
 
     Trained again after a rollback, the same model would win again and undo it; after a rejection
     it would only use up the test part.
@@ -74,10 +74,29 @@ def judged(name: str, inputs: str) -> str | None:
     found = tracking.client().search_runs(
         [tracking.experiment(name)],
         f"tags.`{tracking.INPUTS}` = '{inputs}' and tags.`{tracking.VERDICT}` LIKE '%'",
-        max_results=1,
         order_by=["start_time DESC"],
     )
-    return str(found[0].data.tags[tracking.VERDICT]) if found else None
+    verdicts = (run.data.tags[tracking.VERDICT] for run in found if _ended(name, run.info.run_id))
+    return next(verdicts, None)
+
+
+def _ended(name: str, run_id: str) -> bool:
+    """Whether a run's version was turned down, by gate or build, or has been champion.
+
+    One that passed and was never promoted came too late, or its DAG run failed before.
+    """
+    decision = ledger.find(f"decision:{run_id}")
+    if decision is None:
+        return False
+    version = decision.to_version
+    if not decision.evidence["promote"] or ledger.find(f"build:{run_id}:{version}"):
+        return True
+    # Any move, for a person may have made it champion by a rollback to it, or by hand.
+    return any(
+        version in (move.from_version, move.to_version)
+        for move in ledger.moves(name)
+        if move.id > decision.id
+    )
 
 
 def unchanged(name: str, inputs: str) -> tuple[int, str] | None:
@@ -120,6 +139,9 @@ def parent(
                 tracking.SNAPSHOT: manifest.uri,
                 tracking.PIPELINE: plan_uri,
                 tracking.INPUTS: inputs,
+                **(
+                    {tracking.UNSEEN: unseen.tag(manifest)} if any(manifest.unseen.values()) else {}
+                ),
             },
         )
         log.info("parent run %s", run.info.run_id)

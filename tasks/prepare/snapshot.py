@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks import store
@@ -19,7 +21,9 @@ from tasks.pipeline.schema import Column, Data, Scalar, Split, Task
 
 UNIT = "__unit__"
 """Column of the parts: the hash of the row's unit, without the seed, so that snapshots compare."""
-FORMAT = 1
+ROW_GROUP = 2**20
+"""Rows of a group of a part's file."""
+FORMAT = 3
 """Raised when the same inputs would give other rows or another manifest."""
 
 
@@ -28,7 +32,7 @@ class _Frozen(BaseModel):
 
 
 class Part(_Frozen):
-    """One Parquet file, its rows in the order of the sources."""
+    """One Parquet file, its rows in the order of the sources; of method random, of the shuffle."""
 
     rows: int
     units: int
@@ -81,9 +85,11 @@ Statistics = Annotated[Numbers | Categories | Times, Field(discriminator="kind")
 
 
 class SourceRecord(_Frozen):
-    """A source as it was read."""
+    """A source as it was read; of a connection only its name."""
 
     uri: str
+    connection: str | None = None
+    query: str | None = None
     format: str
     options: dict[str, Scalar | None]
     constants: dict[str, Scalar]
@@ -127,6 +133,8 @@ class Manifest(_Frozen):
     function: str | None
     """Digest of the user's preparation function."""
     dropped: Dropped
+    unseen: dict[str, dict[str, int]] = {}
+    """Of parts other than train: rows of each column with a category that train has not."""
 
 
 def manifest_uri(name: str, address: str) -> str:
@@ -178,15 +186,23 @@ def read_part(manifest: Manifest, part: str) -> pd.DataFrame:
         return pd.DataFrame(rows.to_pandas(split_blocks=True, self_destruct=True))
 
 
-def write_part(uri: str, table: pd.DataFrame, data: Data) -> Part:
-    """Write rows, which have the pipeline's columns and `UNIT`, as one Parquet file."""
+def write_part(
+    uri: str, table: pd.DataFrame, data: Data, rows: NDArray[np.int64] | None = None
+) -> Part:
+    """Write a table with the pipeline's columns and `UNIT`, or these rows of it, as one file."""
+    rows = np.arange(len(table)) if rows is None else rows
     schema = _schema(data.columns, data.target, data.task)
-    rows = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
     with tempfile.TemporaryDirectory(prefix="mlops-snapshot-") as folder:
         path = Path(folder) / "part.parquet"
-        pq.write_table(rows.replace_schema_metadata(None), path, compression="zstd")
+        with pq.ParquetWriter(path, schema, compression="zstd") as file:
+            # A group at a time: a part as a whole would be in memory twice.
+            for first in range(0, len(rows), ROW_GROUP):
+                some = table.iloc[rows[first : first + ROW_GROUP]]
+                group = pa.Table.from_pandas(some, schema=schema, preserve_index=False)
+                file.write_table(group.replace_schema_metadata(None), ROW_GROUP)
         store.upload(path, uri)
-        return Part(rows=len(table), units=int(table[UNIT].nunique()), sha256=file_digest(path))
+        units = int(table[UNIT].iloc[rows].nunique())
+        return Part(rows=len(rows), units=units, sha256=file_digest(path))
 
 
 def file_digest(path: Path) -> str:

@@ -11,22 +11,30 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from botocore.exceptions import PartialCredentialsError
 from pydantic import BaseModel, ConfigDict
 
-from tasks import store
+from tasks import connections, store
+from tasks.connections import Lookup
 from tasks.errors import UnavailableError, UserError
 from tasks.pipeline.schema import Source
+from tasks.prepare import query
 from tasks.prepare.download import download
 from tasks.prepare.snapshot import file_digest
-from tasks.settings import settings
+from tasks.settings import airflow_connection, settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
 
 TOYS = ("diabetes", "iris", "wine", "breast_cancer")
 """The tables that scikit-learn ships."""
+S3_KINDS = frozenset({"aws", "s3"})
+"""Airflow's types of a connection to an object store."""
 
 
 class File(BaseModel):
@@ -57,7 +65,7 @@ class _Record(BaseModel):
     fetched_at: datetime
 
 
-def fetch(source: Source, folder: Path) -> Fetched:
+def fetch(source: Source, folder: Path, lookup: Lookup = airflow_connection) -> Fetched:
     """Bring a source's files into the empty `folder`.
 
     With a declared digest and a copy of it in the store nothing is fetched. When the publisher does
@@ -71,7 +79,7 @@ def fetch(source: Source, folder: Path) -> Fetched:
     if source.sha256 and store.exists(_copy_uri(source.sha256)):
         return _from_store(source, (File(uri=source.uri, sha256=source.sha256, size=0),), folder)
     try:
-        fetched = _from_publisher(source, folder)
+        fetched = _from_publisher(source, folder, lookup)
     except UnavailableError as err:
         record = _record(source)
         if record is None or source.sha256 not in (None, *(file.sha256 for file in record.files)):
@@ -86,18 +94,18 @@ def fetch(source: Source, folder: Path) -> Fetched:
     return fetched
 
 
-def _from_publisher(source: Source, folder: Path) -> Fetched:
+def _from_publisher(source: Source, folder: Path, lookup: Lookup) -> Fetched:
     mapped = settings().source_map.get(source.uri)
-    if mapped:
+    if mapped and source.query is None:
         found = _local(source, mapped, folder)
     else:
-        scheme = urlsplit(source.uri).scheme
+        scheme = source.uri.partition("://")[0]
         if scheme not in _SCHEMES:
             raise UserError(
                 f"The 'uri' of a source must begin with {', '.join(f'{s}://' for s in _SCHEMES)}. "
                 f"Got {source.uri!r} instead."
             )
-        found = _SCHEMES[scheme](source, folder)
+        found = _SCHEMES[scheme](source, folder, lookup)
     files, paths = [], []
     for uri, path in found:
         files.append(File(uri=uri, sha256=file_digest(path), size=path.stat().st_size))
@@ -123,7 +131,7 @@ def _check(source: Source, files: list[File]) -> None:
         )
 
 
-def _toy(source: Source, folder: Path) -> Iterator[tuple[str, Path]]:
+def _toy(source: Source, folder: Path, _: Lookup) -> Iterator[tuple[str, Path]]:
     """A table of scikit-learn's as a CSV file, whose numbers read back to the last bit."""
     from sklearn import datasets  # a second that other sources need not pay
 
@@ -140,7 +148,7 @@ def _toy(source: Source, folder: Path) -> Iterator[tuple[str, Path]]:
     yield source.uri, path
 
 
-def _file(source: Source, folder: Path) -> Iterator[tuple[str, Path]]:
+def _file(source: Source, folder: Path, _: Lookup) -> Iterator[tuple[str, Path]]:
     return _local(source, source.uri.removeprefix("file://"), folder)
 
 
@@ -161,46 +169,90 @@ def _local(source: Source, name: str, folder: Path) -> Iterator[tuple[str, Path]
         yield (f"file://{found}" if _is_glob(name) else source.uri), path
 
 
-def _http(source: Source, folder: Path) -> Iterator[tuple[str, Path]]:
-    path = _place(folder, 0, urlsplit(source.uri).path)
+def _http(source: Source, folder: Path, _: Lookup) -> Iterator[tuple[str, Path]]:
+    path = _place(folder, 0, name_of(source.uri))
     download(source.uri, path)
     yield source.uri, path
 
 
-def _s3(source: Source, folder: Path) -> Iterator[tuple[str, Path]]:
-    for number, uri in enumerate(_matching(source.uri) if _is_glob(source.uri) else [source.uri]):
-        path = _place(folder, number, uri)
-        try:
-            store.download(uri, path)
-        except (store.MissingObjectError, ValueError) as err:
-            raise UserError(
-                f"{uri} cannot be read.",
-                why=str(err),
-                fix="Correct the source's uri in the pipeline file.",
-            ) from err
-        yield uri, path
+def _s3(source: Source, folder: Path, lookup: Lookup) -> Iterator[tuple[str, Path]]:
+    client = _s3_client(source.connection, lookup) if source.connection else None
+    try:
+        uris = _matching(source.uri, client) if _is_glob(source.uri) else [source.uri]
+        for number, uri in enumerate(uris):
+            path = _place(folder, number, uri)
+            store.download(uri, path, client)
+            yield uri, path
+    except (store.MissingObjectError, ValueError) as err:
+        raise UserError(
+            f"{source.uri} cannot be read.",
+            why=str(err),
+            fix="Correct the source's uri in the pipeline file.",
+        ) from err
+    except store.RefusedError as err:
+        if not source.connection:
+            raise
+        raise UserError(
+            f"{source.uri} cannot be read with the connection {source.connection!r}.",
+            why=err.why,
+            fix="Correct the connection: login and password are the key, extra has endpoint_url.",
+        ) from err
 
 
-_SCHEMES: dict[str, Callable[[Source, Path], Iterator[tuple[str, Path]]]] = {
+def _s3_client(name: str, lookup: Lookup) -> S3Client:
+    """The client of an Airflow connection of type aws."""
+    connection = connections.find(name, S3_KINDS, lookup)
+    try:
+        return store.make_client(
+            endpoint=connection.option("endpoint_url"),
+            key=connection.login,
+            secret=connection.password,
+            region=connection.option("region_name"),
+            token=connection.option("aws_session_token"),
+        )
+    except (ValueError, PartialCredentialsError) as err:
+        raise UserError(
+            f"The connection {name!r} cannot be used for s3://.",
+            why=str(err),
+            fix="Correct it: endpoint_url in extra is a whole address, e.g. http://minio:9000; "
+            "login and password go together.",
+        ) from err
+
+
+def _database(source: Source, folder: Path, lookup: Lookup) -> Iterator[tuple[str, Path]]:
+    path = folder / "query.csv"
+    connection = connections.find(str(source.connection), query.KINDS, lookup)
+    query.copy(source, connection, path)
+    yield source.uri, path
+
+
+_SCHEMES: dict[str, Callable[[Source, Path, Lookup], Iterator[tuple[str, Path]]]] = {
     "sklearn": _toy,
     "file": _file,
     "https": _http,
     "http": _http,
     "s3": _s3,
+    "postgresql": _database,
 }
+
+
+def name_of(uri: str) -> str:
+    """What names the file in an address; only over HTTP do `?` and `#` end it."""
+    scheme, _, rest = uri.partition("://")
+    return urlsplit(uri).path if scheme in ("https", "http") else rest
 
 
 def _is_glob(name: str) -> bool:
     return re.search(r"[*?\[]", name) is not None
 
 
-def _matching(pattern: str) -> list[str]:
+def _matching(pattern: str, client: S3Client | None) -> list[str]:
     """Objects that match; `*` stays within one level, as it does for files."""
     levels = pattern.split("/")
     prefix = pattern[: re.search(r"[*?\[]", pattern).start()]  # type: ignore[union-attr]
     return [
         uri
-        for uri in store.keys(prefix)
+        for uri in store.keys(prefix, client)
         if len(parts := uri.split("/")) == len(levels)
         and all(map(fnmatch.fnmatchcase, parts, levels))
     ]
@@ -215,7 +267,8 @@ def _copy_uri(sha256: str) -> str:
 
 
 def _record_uri(source: Source) -> str:
-    return store.data_uri(f"sources/by-uri/{store.digest(source.uri.encode())}.json")
+    name = "\n".join(filter(None, (source.uri, source.connection, source.query)))
+    return store.data_uri(f"sources/by-uri/{store.digest(name.encode())}.json")
 
 
 def _record(source: Source) -> _Record | None:
@@ -235,7 +288,7 @@ def _keep(fetched: Fetched) -> None:
 def _from_store(source: Source, files: tuple[File, ...], folder: Path) -> Fetched:
     paths, sized = [], []
     for number, file in enumerate(files):
-        path = _place(folder, number, urlsplit(file.uri).path)
+        path = _place(folder, number, name_of(file.uri))
         store.download(_copy_uri(file.sha256), path)
         if file_digest(path) != file.sha256:
             raise UnavailableError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.prepare.snapshot import Categories, Numbers, Statistics, Times
 
@@ -12,9 +14,9 @@ MOST_FREQUENT = 100
 """Values of a text column that are counted by name."""
 
 
-def describe(table: pd.DataFrame) -> dict[str, Statistics]:
-    """Statistics of each column."""
-    return {str(name): _column(table[name]) for name in table.columns}
+def describe(table: pd.DataFrame, rows: NDArray[np.intp]) -> dict[str, Statistics]:
+    """Statistics of each column in these rows, one column after the other to save memory."""
+    return {str(name): _column(table[name].iloc[rows]) for name in table.columns}
 
 
 def _column(column: pd.Series[Any]) -> Statistics:
@@ -35,9 +37,9 @@ def _column(column: pd.Series[Any]) -> Statistics:
             q75=_number(quartiles[0.75]),
             max=_number(column.max()),
         )
-    counts = (
-        column.value_counts().sort_index(kind="stable").sort_values(ascending=False, kind="stable")
-    )
+    counts = column.value_counts()
+    counts.index = counts.index.astype("str")
+    counts = counts[counts > 0].sort_index().sort_values(ascending=False, kind="stable")
     top = {str(value): int(times) for value, times in counts.head(MOST_FREQUENT).items()}
     return Categories(count=count, nulls=nulls, distinct=len(counts), counts=top)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+from numpy.typing import NDArray
 
 from tasks.errors import UserError
-from tasks.pipeline.schema import Column, Data
+from tasks.pipeline import schema
+from tasks.pipeline.schema import Column, ColumnType, Data
 
 TEXT = frozenset({"category", "string"})
 _EXACT = 2.0**53
@@ -21,64 +23,60 @@ Failures = pd.DataFrame
 """One line a broken rule: `row` (its number, from 1), `column`, `rule`, `value`."""
 
 
-def check_columns(found: Sequence[str], data: Data, where: str) -> None:
-    """Whether a table has the columns of the pipeline, and no others.
+@dataclass(frozen=True)
+class Validated:
+    """Rows with the file's columns in the file's types."""
 
-    Raises:
-        UserError: schema drift, all of it in one message.
-    """
-    wrong = []
-    for name in data.columns:
-        if name not in found:
-            near = difflib.get_close_matches(name, [c for c in found if c not in data.columns], 1)
-            wrong.append(f"column {name!r} is missing" + (f" (is it {near[0]!r}?)" if near else ""))
-    wrong += [f"column {name!r} is unknown" for name in found if name not in data.columns]
-    wrong += [
-        f"column {name!r} is there twice" for name in dict.fromkeys(found) if found.count(name) > 1
-    ]
-    if wrong:
-        raise UserError(
-            f"{where} does not have the columns of the pipeline.",
-            why="; ".join(wrong) + ".",
-            fix="Correct the source, its read options, or data.columns in the pipeline file.",
-        )
+    table: pd.DataFrame
+    """A value that cannot be its type is null."""
+    wrong: dict[str, NDArray[np.bool_]]
+    """Of the columns that have such values: which, `(rows,)`."""
+    broken: Failures
+    """The other broken rules."""
 
 
-def validate(
-    raw: pd.DataFrame, data: Data, required: Collection[str | None] = ()
-) -> tuple[pd.DataFrame, Failures]:
-    """The table with the file's columns in the file's types, and every broken rule.
+def validate(raw: pd.DataFrame, data: Data, required: Collection[str | None] = ()) -> Validated:
+    """Rows as they were read, against the rules.
 
     Numbers and booleans become float64, categories and strings str, times datetime64[us] in UTC.
-    A value that cannot be its type is null in the table and a line in the failures.
 
     Args:
-        raw: The table as it was read; its index is not looked at.
+        raw: The rows; their index is not looked at, a column that is not there is all null.
         data: The rules.
         required: Columns that may not hold nulls even where the file says nullable.
     """
     raw = raw.reset_index(drop=True)
     typed: dict[str, pd.Series[Any]] = {}
-    failures = []
+    wrong, hopeless = {}, set()
     for name, column in data.columns.items():
-        typed[name], wrong = _COERCE[column.type](raw[name])
-        wrong &= raw[name].notna()
-        if wrong.any():
-            failures.append(
-                pd.DataFrame(
-                    {
-                        "row": np.flatnonzero(wrong) + 1,
-                        "column": name,
-                        "rule": f"must be {_TYPE_WORDS[column.type]}",
-                        "value": [text(value) for value in raw.loc[wrong, name]],
-                    }
-                )
-            )
+        values = raw[name] if name in raw.columns else pd.Series(None, raw.index, dtype=object)
+        typed[name], odd = _COERCE[column.type](values)
+        odd &= values.notna()
+        if odd.any():
+            wrong[name] = odd.to_numpy(dtype=bool)
+            if odd.all():
+                hopeless.add(name)  # every row has its failure
     table = pd.DataFrame(typed, copy=False)  # nothing else holds the columns
-    failures.append(_broken(table, data, required))
-    # A value of the wrong type is null by now: the first line says why, so no second one.
-    found = pd.concat(failures, ignore_index=True).drop_duplicates(["row", "column"])
-    return table, found.sort_values("row", kind="stable", ignore_index=True)
+    broken = _broken(table, data, {*required}, hopeless)
+    if len(broken):
+        # A value of the wrong type is null by now: the first line says why, so no second one.
+        told = np.zeros(len(broken), dtype=bool)
+        for name, rows in wrong.items():
+            told |= (broken["column"] == name).to_numpy() & rows[broken["row"].to_numpy() - 1]
+        broken = broken[~told].drop_duplicates(["row", "column"])
+    return Validated(table, wrong, broken)
+
+
+def of_wrong_type(raw: pd.Series[Any], kind: ColumnType, rows: NDArray[np.int64]) -> Failures:
+    """The failures of a column's values that are not of its type, at these places."""
+    return pd.DataFrame(
+        {
+            "row": rows + 1,
+            "column": str(raw.name),
+            "rule": f"must be {TYPE_WORDS[kind]}",
+            "value": [text(value) for value in raw.iloc[rows]],
+        }
+    )
 
 
 def finished(table: pd.DataFrame, data: Data) -> pd.DataFrame:
@@ -114,20 +112,22 @@ def finished(table: pd.DataFrame, data: Data) -> pd.DataFrame:
     return table.assign(**{data.target: target.astype("int64")})
 
 
-def _broken(table: pd.DataFrame, data: Data, required: Collection[str | None]) -> Failures:
-    schema = pa.DataFrameSchema(
+def _broken(
+    table: pd.DataFrame, data: Data, required: Collection[str | None], hopeless: Collection[str]
+) -> Failures:
+    rules = pa.DataFrameSchema(
         {
             name: pa.Column(
                 str(table[name].dtype),
                 _checks(column),
-                nullable=column.nullable and name not in required,
+                nullable=name in hopeless or (column.nullable and name not in required),
             )
             for name, column in data.columns.items()
         },
         strict=True,
     )
     try:
-        schema.validate(table, lazy=True, inplace=True)
+        rules.validate(table, lazy=True, inplace=True)
     except pa.errors.SchemaErrors as err:
         cases = err.failure_cases
         return pd.DataFrame(
@@ -154,8 +154,9 @@ def _checks(column: Column) -> list[pa.Check]:
     if column.max is not None:
         checks.append(pa.Check.le(column.max, error=f"must be at most {column.max:g}"))
     if column.values is not None:
-        kind: Callable[[Any], Any] = text if column.type in TEXT else float
-        allowed = [kind(value) for value in column.values]
+        allowed = (
+            column.categories if column.type in TEXT else [float(value) for value in column.values]
+        )
         checks.append(pa.Check.isin(allowed, error=f"must be one of {list(column.values)}"))
     return checks
 
@@ -185,19 +186,29 @@ def _boolean(raw: pd.Series[Any]) -> Coerced:
 
 
 def _truth(value: Any) -> Any:
-    return {"true": 1, "false": 0}.get(str(value).strip().lower(), value)
+    return _TRUTH.get(str(value).strip().lower(), value)
+
+
+_TRUTH = {"true": 1, "false": 0, "t": 1, "f": 0}
+"""The last two are PostgreSQL's."""
 
 
 def _text(raw: pd.Series[Any]) -> Coerced:
-    texts = raw if raw.dtype == "str" else raw.map(text, "ignore").astype("str")
-    return texts, pd.Series(False, index=raw.index)
+    if raw.dtype == "str":
+        return raw, pd.Series(False, index=raw.index)
+    texts = raw.map(text, "ignore").astype("str")
+    if not pd.api.types.is_float_dtype(raw.dtype):
+        return texts, pd.Series(False, index=raw.index)
+    # A whole number so great was another one before it became a double.
+    wrong = raw.abs() >= _EXACT
+    return texts.mask(wrong), wrong
 
 
 def text(value: Any) -> str:
-    """A category's name; 3.0 is "3", as whole numbers beside a null are read as doubles."""
-    if isinstance(value, (float, np.floating)) and value.is_integer():
+    """A category's name, also of NumPy's smaller floats."""
+    if isinstance(value, np.floating) and value.is_integer():
         return str(int(value))
-    return str(value)
+    return schema.text(value)
 
 
 def _datetime(raw: pd.Series[Any]) -> Coerced:
@@ -215,9 +226,13 @@ _COERCE: dict[str, Callable[[pd.Series[Any]], Coerced]] = {
     "string": _text,
     "datetime": _datetime,
 }
-_TYPE_WORDS = {
+_WHOLE_TEXT = "text: as a number it has lost digits, so it needs quotes at the source"
+TYPE_WORDS = {
     "double": "a number",
     "integer": "a whole number",
     "boolean": "true or false",
     "datetime": "a date or time in ISO 8601",
+    "category": _WHOLE_TEXT,
+    "string": _WHOLE_TEXT,
 }
+"""What a value must be, in words."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tasks.refs import RunRef, SlotRef
+
+log = logging.getLogger(__name__)
 
 
 def search(slot: SlotRef) -> dict[str, Any]:
@@ -17,12 +20,14 @@ def search(slot: SlotRef) -> dict[str, Any]:
         UserError: The pipeline and its snapshot do not fit together.
         UnavailableError: A server was away for minutes.
     """
-    from tasks import plan, process
+    from tasks import memory, plan, process
     from tasks.search.worker import Setup, Worker
 
     pipeline = plan.read(slot.pipeline)
     threads = max(1, process.cores() // pipeline.search.slots)
-    worker = Worker(Setup(pipeline.model_dump(mode="json"), slot.snapshot, threads))
+    limit = memory.of_trial(pipeline.search)
+    log.info("a trial may use %d threads and %s of memory", threads, memory.text(limit))
+    worker = Worker(Setup(pipeline.model_dump(mode="json"), slot.snapshot, threads), limit)
     worker.start()  # it loads for seconds, meanwhile this process loads hyperopt
     try:
         from tasks.search.slot import Slot

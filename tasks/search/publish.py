@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 import psycopg2
-from mlflow import environment_variables
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import RestException
 
@@ -39,6 +38,8 @@ class Trial:
     outcome: str
     metrics: dict[str, float]
     error: str | None
+    curves: dict[str, list[float]]
+    warnings: str | None
     began: datetime
     ended: datetime
     run_id: str | None
@@ -90,8 +91,8 @@ class Desk:
 
     def _publish(self, tid: int) -> None:
         row = self._query(
-            "select tid, params, outcome, metrics, error, began_at, ended_at, run_id from trial"
-            " where search = %s and tid = %s and not published",
+            "select tid, params, outcome, metrics, error, curves, warnings, began_at, ended_at,"
+            " run_id from trial where search = %s and tid = %s and not published",
             *(self._run.run_id, tid),
         )
         if not row:
@@ -112,11 +113,19 @@ class Desk:
     def _write(self, trial: Trial, run_id: str) -> None:
         """Fill the run and end it. Repeated, it writes the same again."""
         ended = _milliseconds(trial.ended)
+        told = {"error": trial.error, "warnings": trial.warnings}
         self._client.log_batch(
             run_id,
-            metrics=[Metric(name, value, ended, 0) for name, value in trial.metrics.items()],
+            metrics=[
+                *(Metric(name, value, ended, 0) for name, value in trial.metrics.items()),
+                *(
+                    Metric(name, value, ended, epoch)
+                    for name, curve in trial.curves.items()
+                    for epoch, value in enumerate(curve, 1)
+                ),
+            ],
             params=[Param(name, str(value)) for name, value in trial.params.items()],
-            tags=[RunTag("error", trial.error)] if trial.error else [],
+            tags=[RunTag(name, text) for name, text in told.items() if text],
         )
         self._client.set_terminated(run_id, STATUS[trial.outcome], ended)
 
@@ -201,23 +210,6 @@ def publish_rest(run: RunRef) -> None:
                 raise UnavailableError(f"{held} trials are still held by another process.")
             time.sleep(0.5)
         desk.sweep()
-
-
-@contextmanager
-def impatient() -> Iterator[None]:
-    """Meanwhile, give up early on an MLflow server that does not answer, to ask again later."""
-    ours: dict[Any, Any] = {
-        environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT: 10,  # 120 s by default
-        environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1,  # 7: minutes in all
-    }
-    before = {variable: variable.get_raw() for variable in ours}
-    for variable, value in ours.items():
-        variable.set(value)
-    try:
-        yield
-    finally:
-        for variable, value in before.items():
-            variable.unset() if value is None else variable.set(value)
 
 
 def _milliseconds(when: datetime) -> int:

@@ -18,17 +18,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tasks import tracking
 from tasks.errors import UnavailableError
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.refs import SlotRef
 from tasks.search.ask import Asker, History, trial_seed
 from tasks.search.points import first_points
-from tasks.search.publish import impatient
 from tasks.search.publisher import Publisher
 from tasks.search.session import START, Lease, LeaseLostError
 from tasks.search.table import Point, Row, Table, Vals
-from tasks.search.worker import TimeUpError, Worker, WorkerDiedError
+from tasks.search.worker import MemoryUpError, TimeUpError, Worker, WorkerDiedError
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Slot:
             UnavailableError: PostgreSQL or the store was away for minutes.
         """
         gc.freeze()  # a full collection of what MLflow and hyperopt import took 300 ms now and then
-        with impatient():
+        with tracking.impatient():
             self._publisher.start()
             try:
                 self._all_trials()
@@ -143,10 +143,13 @@ class Slot:
         table.begin(Point(tid, vals, space.flatten(params)))
         self._worker.send({"params": params, "seed": trial_seed(self._pipeline.search.seed, tid)})
         self._publisher.wake()  # only now: it would take the time between two fits
+        began = time.monotonic()
         try:
             result = self._worker.result(limit, table.lease.lost)
         except TimeUpError:
             result = _killed(f"It was over its time limit of {limit:g} s.", limit)
+        except MemoryUpError as err:
+            result = _killed(str(err), time.monotonic() - began)
         except WorkerDiedError as err:
             table.died(tid)
             deaths = 1 + (row.deaths if row else 0)

@@ -97,16 +97,24 @@ class Table:
         """Write the outcome."""
         self.lease.query(
             "update trial set outcome = %s, loss = %s, figure = %s, metrics = %s, error = %s,"
+            " curves = %s, warnings = %s,"
             " ended_at = clock_timestamp(), began_at = coalesce(began_at, clock_timestamp())"
             " where search = %s and tid = %s",
             result["outcome"],
             result.get("loss"),
             result.get("figure"),
             json.dumps(result.get("metrics", {})),
-            result.get("error"),
+            _kept(result.get("error")),
+            json.dumps(result.get("curves", {})),
+            _kept(result.get("warnings")),
             self._search,
             tid,
         )
 
     def _values(self, point: Point) -> tuple[Any, ...]:
         return self._search, point.tid, json.dumps(point.vals), json.dumps(point.params)
+
+
+def _kept(text: str | None) -> str | None:
+    """What PostgreSQL can hold of a library's words."""
+    return text and text.replace("\0", "").encode(errors="replace").decode()

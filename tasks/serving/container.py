@@ -188,8 +188,11 @@ class _Wanted:
             "mem_limit": self.serving.memory,
             "memswap_limit": self.serving.memory,
             "nano_cpus": round(self.serving.cpus * 1e9),
-            "environment": self.serving.environment,
+            "environment": self.serving.environment | self._answers(),
         }
+
+    def _answers(self) -> dict[str, str]:
+        return {"MLOPS_ANSWERS": "probabilities"} if self.serving.probabilities else {}
 
 
 def _containers(name: str | None = None, version: int | None = None) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from tasks.errors import RunFailedError
 from tasks.settings import settings
 
 NUMERIC = ("double", "float", "integer", "long")
+SMOKE_TEST = "smoke_test.json"
+"""Beside the MLmodel file of a model that was logged without a smoke test in its metadata."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Card:
     python: str
     """The version of Python that the model was made with, without its last part."""
     smoke_test: dict[str, Any] | None
-    """`inputs` (a dataframe_split) and the `predictions` that they must give."""
+    """`inputs` (a dataframe_split) and the `predictions` that they must give: as logged, or as the
+    registration of the version found them."""
     required: tuple[str, ...]
     numeric: tuple[str, ...]
     """Names of the columns that a request must have, and of those that are numbers."""
@@ -39,10 +43,13 @@ def read_card(folder: Path) -> Card:
     loader = content["flavors"]["python_function"]
     columns = json.loads((content.get("signature") or {}).get("inputs") or "[]")
     named = [column for column in columns if "name" in column]
+    smoke_test, beside = (content.get("metadata") or {}).get("smoke_test"), folder / SMOKE_TEST
+    if smoke_test is None and beside.exists():
+        smoke_test = json.loads(beside.read_text())
     return Card(
         run_id=content.get("run_id") or "",
         python=str(loader.get("python_version", "")).rpartition(".")[0],
-        smoke_test=(content.get("metadata") or {}).get("smoke_test"),
+        smoke_test=smoke_test,
         required=tuple(column["name"] for column in named if column.get("required", True)),
         numeric=tuple(column["name"] for column in named if column["type"] in NUMERIC),
     )
@@ -66,6 +73,7 @@ def fetch(name: str, version: int) -> Path:
         raise RunFailedError(f"There is no version {version} of {name}.")
     folder = _folder(name) / f"{version}-{entry.model_id or entry.run_id}"
     if folder.exists():
+        _add_smoke_test(folder, entry.tags)
         return folder
     _folder(name).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=_folder(name), prefix=f".{version}-") as beside:
@@ -79,10 +87,21 @@ def fetch(name: str, version: int) -> Path:
                 f"The files of {name} version {version} are not its own.",
                 why=f"They say run {found!r}; the version is of run {entry.run_id!r}.",
             )
+        _add_smoke_test(model, entry.tags)
         files.sync(model)
         with suppress(FileExistsError, NotADirectoryError):  # another process was quicker
             model.rename(folder)
     return folder
+
+
+def _add_smoke_test(folder: Path, tags: Mapping[str, str]) -> None:
+    """What the version was registered with, for a model that was logged without."""
+    from tasks.tracking import SMOKE_TEST as TAG
+
+    if TAG in tags and not (folder / SMOKE_TEST).exists():
+        part = folder / f".{SMOKE_TEST}"
+        part.write_text(tags[TAG])
+        part.replace(folder / SMOKE_TEST)
 
 
 def forget(name: str, version: int) -> None:

@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
@@ -33,13 +34,14 @@ _YOUNG_S = 30.0
 """A server that started so recently may still be loading its model."""
 _PATIENCE = 3
 """Tries of a few seconds each before a silent server counts as stuck: a busy one is slow."""
+Answers = Literal["labels", "probabilities"]
 _STATES: dict[str, State] = {"RUNNING": "running", "STARTING": "starting", "BACKOFF": "starting"}
 
 
 class ProcessTarget:
     """Runs each version's server as a program `model-NAME-vN` of the supervisor; see `Target`.
 
-    Of `serving` it heeds nothing: replicas, limits and environment are for containers.
+    Of `serving` it heeds `probabilities`: replicas, limits and environment are for containers.
     """
 
     def build(self, name: str, version: int, serving: Serving) -> dict[str, str]:  # noqa: ARG002
@@ -51,18 +53,19 @@ class ProcessTarget:
         self,
         name: str,
         version: int,
-        serving: Serving = Serving(),  # noqa: ARG002, B008 - frozen
+        serving: Serving = Serving(),  # noqa: B008 - frozen
     ) -> Deployment:
         """The version's server: the running one, or a new one that may not answer yet."""
         model = models.fetch(name, version)
         known = _read(_program(name, version))
-        if known and known.model == model:
+        answers: Answers = "probabilities" if serving.probabilities else "labels"
+        if known and (known.model, known.answers) == (model, answers):
             if self._usable(known):
                 return known.deployment("running")
             self._kill(known)
         supervisor.remove_program(_program(name, version))
         port = known.port if known and ports.free(known.port) else _unused_port()
-        new = Command(name, version, port, model)
+        new = Command(name, version, port, model, answers)
         # One thread a server: on a few rows more of them only get in each other's way.
         env = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -70,6 +73,8 @@ class ProcessTarget:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
+            "TF_NUM_INTEROP_THREADS": "1",
+            "TF_NUM_INTRAOP_THREADS": "1",
         }
         supervisor.add_program(
             _program(name, version), new.arguments(), env, REPOSITORY, stop_wait_s=GRACE_S + 5
@@ -154,6 +159,7 @@ class Command:
     version: int
     port: int
     model: Path
+    answers: Answers = "labels"
 
     def arguments(self) -> tuple[str, ...]:
         """The command."""
@@ -161,6 +167,7 @@ class Command:
             *(sys.executable, "-m", "tasks.serving.server"),
             *("--name", self.name, "--version", str(self.version)),
             *("--port", str(self.port), "--model", str(self.model)),
+            *("--answers", self.answers),
         )
 
     @classmethod
@@ -172,6 +179,7 @@ class Command:
             int(options["--version"]),
             int(options["--port"]),
             Path(options["--model"]),
+            "probabilities" if options.get("--answers") == "probabilities" else "labels",
         )
 
     def deployment(self, state: State) -> Deployment:

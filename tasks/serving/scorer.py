@@ -13,6 +13,7 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.models.utils import _enforce_schema
 from mlflow.pyfunc import PyFuncModel
 
 from tasks.serving.payload import MLFLOW, Reader
@@ -28,13 +29,20 @@ class Scorer:
     model: PyFuncModel
     reader: Reader
     run_id: str
+    classifier: Any = None
+    """What has `predict_proba` and `classes_`, if answers are to have probabilities."""
 
     @classmethod
-    def load(cls, folder: Path) -> Scorer:
+    def load(cls, folder: Path, *, probabilities: bool = False) -> Scorer:
         """Load a model in MLflow's format."""
         model = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
-        metadata = model.metadata
-        return cls(model, Reader.of(metadata.get_input_schema()), metadata.run_id or "")
+        metadata, classifier = model.metadata, None
+        if probabilities:
+            classifier = model.get_raw_model()
+            if not hasattr(classifier, "predict_proba"):
+                raise SystemExit("The model has no probabilities: set serving.probabilities false.")
+        reader = Reader.of(metadata.get_input_schema())
+        return cls(model, reader, metadata.run_id or "", classifier)
 
     def answer(self, body: bytes, content_type: str | None) -> str:
         """The JSON body of the response to one request.
@@ -45,6 +53,7 @@ class Scorer:
         payload = self.reader.read(body, content_type)
         try:
             predictions = self.model.predict(payload.data, params=payload.params)
+            beside = self._probabilities(payload.data)
         except MlflowException as err:  # the signature is enforced once more, on the parsed rows
             raise self.reader.mismatch() from err
         except (ValueError, TypeError, ArithmeticError) as err:
@@ -55,7 +64,20 @@ class Scorer:
         answered = json.loads(text.getvalue(), parse_constant=_not_finite)["predictions"]
         if isinstance(payload.data, pd.DataFrame) and len(answered) != len(payload.data):
             raise RequestError("The model does not give one prediction a row.")
+        if beside:
+            return json.dumps({"predictions": answered, **beside}, allow_nan=False)
         return text.getvalue()
+
+    def _probabilities(self, data: Any) -> dict[str, Any]:
+        """`classes`, and `probabilities`: one list a row, in their order. Nothing if not asked."""
+        if self.classifier is None:
+            return {}
+        if self.reader.schema is not None:  # as `predict` of MLflow's wrapper does
+            data = _enforce_schema(data, self.reader.schema)
+        return {
+            "classes": np.asarray(self.classifier.classes_).tolist(),
+            "probabilities": np.asarray(self.classifier.predict_proba(data)).tolist(),
+        }
 
 
 def _not_finite(_: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """The scoring server: one model version behind MLflow's REST protocol.
 
-`python -m tasks.serving.server --name NAME --version N --port P [--host HOST] [--model FOLDER]`
+`python -m tasks.serving.server --name NAME --version N --port P [--host HOST] [--model FOLDER]
+[--answers labels|probabilities]`
 
 It runs as a process of the embedded stack, and in the models' images: `tasks.serving.image` copies
 this module and those that it imports there, so they import nothing else of ours.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import socket
 import sys
 import time
@@ -35,6 +37,12 @@ def main() -> None:
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--host", default=HOST, help="the address to listen on")
     parser.add_argument("--model", type=Path, help="the model's folder; by default from MLflow")
+    parser.add_argument(
+        "--answers",
+        choices=("labels", "probabilities"),
+        default=os.environ.get("MLOPS_ANSWERS", "labels"),
+        help="of classes: whether their probabilities stand beside the labels",
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     began = time.monotonic()
@@ -45,7 +53,8 @@ def main() -> None:
     from tasks.serving import app
     from tasks.serving.scorer import Scorer
 
-    scorer = Scorer.load(options.model or _fetch(options.name, options.version))
+    folder = options.model or _fetch(options.name, options.version)
+    scorer = Scorer.load(folder, probabilities=options.answers == "probabilities")
     config = uvicorn.Config(
         app.create(scorer, options.name, options.version),
         access_log=False,

@@ -13,7 +13,8 @@ from tasks.serving.models import Card, read_card
 from tasks.serving.targets import Deployment
 
 TOLERANCE = 1e-9
-"""Relative, of floats: the server's libraries may sum in another order than the training's."""
+"""Relative, of floats: the server's libraries may sum in another order than the training's. A model
+may have another, as `tolerance` of its smoke test."""
 TIMEOUT_S = 30.0
 
 
@@ -76,7 +77,7 @@ def _predictions(client: httpx.Client, card: Card) -> list[str]:
     if not answer.is_success:
         return [f"The logged example got status {answer.status_code}: {answer.text}"]
     expected, found = card.smoke_test["predictions"], _object(answer).get("predictions")
-    if not same(found, expected):
+    if not same(found, expected, card.smoke_test.get("tolerance", TOLERANCE)):
         return [f"The logged example must give {expected}. Got {found} instead."]
     return []
 
@@ -110,14 +111,14 @@ def _refusals(client: httpx.Client, card: Card) -> list[str]:
     return problems
 
 
-def same(found: Any, expected: Any) -> bool:
+def same(found: Any, expected: Any, tolerance: float = TOLERANCE) -> bool:
     """Whether predictions are equal: labels exactly, floats within the tolerance."""
     if isinstance(expected, list):
         return (
             isinstance(found, list)
             and len(found) == len(expected)
-            and all(same(a, b) for a, b in zip(found, expected, strict=True))
+            and all(same(a, b, tolerance) for a, b in zip(found, expected, strict=True))
         )
     if isinstance(expected, float) and isinstance(found, int | float):
-        return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=1e-12)
+        return math.isclose(found, expected, rel_tol=tolerance, abs_tol=1e-12)
     return bool(found == expected)

@@ -29,6 +29,8 @@ FOREIGN = (
     "SUPERVISOR",
     "VIRTUAL_ENV",
 )
+CONNECTION = "AIRFLOW_CONN_"
+"""A data source's login, for the tasks."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -53,7 +55,11 @@ def main() -> None:
     """Read the specification and become the program."""
     program = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     parent = int(Path(sys.argv[2]).read_text()) if len(sys.argv) > 2 else os.getppid()
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(CONNECTION) or not name.startswith(FOREIGN)
+    }
     os.chdir(program["cwd"])
     if program["user"]:
         become(program["user"])  # before the next line: a change of user clears the death signal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,12 @@ class Chain:
     def finish(self, name: str, run_id: str, timeout: float = 400) -> str:
         """Wait for the end of a DAG run; returns its state."""
         done = {"success", "failed"}
-        until(lambda: self.state(name, run_id) in done, timeout, f"{run_id} of {name} ends")
+        try:
+            until(lambda: self.state(name, run_id) in done, timeout, f"{run_id} of {name} ends")
+        except AssertionError as error:
+            for task in self.airflow.tasks(f"train__{name}", run_id):
+                error.add_note(str(task))
+            raise
         return self.state(name, run_id)
 
     def state(self, name: str, run_id: str) -> str:
@@ -55,6 +61,19 @@ class Chain:
 
         until(made, 120, "prepare returns")
         return str(made()[0]["slot"]["run_id"])
+
+
+def mlops(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """The command line, against this stack."""
+    return subprocess.run(
+        [str(REPOSITORY / "mlops"), *words],
+        env=dict(os.environ),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
 
 
 @pytest.fixture(scope="session")

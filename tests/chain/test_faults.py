@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 NAME = "steady"
 TRIALS = 24
 AWAY_S = 60
-GOES_ON_S = 60
+GOES_ON_S = 180
+"""A minute on a quiet machine; CI runs the containers' suite beside this one."""
 
 
 def children() -> list[psutil.Process]:
@@ -126,7 +127,7 @@ def undisturbed(chain: Chain) -> dict[int, tuple]:
 def nobody_left(chain: Chain) -> Iterator[None]:
     """After the run no process fits a trial any more."""
     yield
-    until(lambda: not children(), 15, "the last trial's child is gone")
+    until(lambda: not children(), 60, "the last trial's child is gone")
 
 
 @pytest.mark.parametrize(("slots", "fault"), CASES)
@@ -151,7 +152,7 @@ def test_a_search_survives(
     assert {tid: after[tid] for tid in before} == before, "a recorded trial ran again"
     assert_published_once(NAME, search, TRIALS)
     old = [slot[who] for slot in struck for who in ("child", "task")]
-    until(lambda: not any(map(alive, old)), 15, "no process of an old try lives on")
+    until(lambda: not any(map(alive, old)), 60, "no process of an old try lives on")
     if slots == 1:
         assert {t: row[0] for t, row in after.items()} == {
             t: row[0] for t, row in undisturbed.items()

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +15,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from benchmarks.compose import PORTS, memory
 from tasks.settings import REPOSITORY
 from tasks.stack import ports
 
-PORTS = ("GATEWAY", "AIRFLOW", "MLFLOW", "STORE", "POSTGRES")
 IMAGES = "mlops-test-stack"
 """Kept after the tests: the next ones find them built."""
 PROBE = "python:3.11-slim"
@@ -56,11 +55,9 @@ class Project:
         )
         return done
 
-    def up(self, *options: str) -> float:
-        """`up -d --wait`; returns how many seconds it took."""
-        began = time.monotonic()
+    def up(self, *options: str) -> None:
+        """`up -d --wait`."""
         self.compose("up", "-d", "--wait", *options)
-        return time.monotonic() - began
 
     def cli(
         self, *words: str, check: bool = True, timeout: float = 600
@@ -86,12 +83,6 @@ class Project:
         """Where a service is published."""
         return f"http://127.0.0.1:{self.env[f'MLOPS_{what}_PORT']}"
 
-    def memory(self) -> dict[str, float]:
-        """Bytes of memory of each running container, as the engine counts them."""
-        lines = docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}").splitlines()
-        used = {name: used for name, used, *_ in map(str.split, lines) if self.name in name}
-        return {name: number(text) for name, text in used.items()}
-
     def exports(self) -> dict[str, str]:
         """What `env` prints."""
         lines = self.cli("env").stdout.splitlines()
@@ -107,14 +98,6 @@ class Project:
     def with_env(self, **changes: str) -> Project:
         """The same project with other settings."""
         return replace(self, env={**self.env, **changes})
-
-
-def number(text: str) -> float:
-    """Bytes of `12.3MiB`."""
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1)):
-        if text.endswith(unit):
-            return float(text.removesuffix(unit)) * factor
-    raise ValueError(text)
 
 
 def docker(*words: str, check: bool = True, timeout: float = 120) -> str:
@@ -164,7 +147,7 @@ def remove(project: Project) -> None:
     if ids := docker("ps", "-aq", "--filter", label).split():
         docker("rm", "-f", *ids)
     if ids := docker("images", "-q", "--filter", label).split():
-        docker("rmi", "-f", *set(ids), check=False)
+        docker("rmi", "-f", *dict.fromkeys(ids), check=False)  # newest first: a base is the last
     everything.compose("down", "-v", "--remove-orphans", check=False)
 
 
@@ -181,7 +164,6 @@ class FirstUp:
     """A new stack as it was before anything ran on it."""
 
     project: Project
-    seconds: float
     memory: dict[str, float]
 
 
@@ -190,8 +172,8 @@ def first_up(tree: Path) -> Iterator[FirstUp]:
     """The session's stack, measured when it had just come up."""
     made = new_project(tree)
     try:
-        seconds = made.up()
-        yield FirstUp(made, seconds, made.memory())
+        made.up()
+        yield FirstUp(made, memory(made.name))
     finally:
         remove(made)
 

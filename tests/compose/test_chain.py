@@ -23,9 +23,9 @@ EACH = 20
 """Clients that keep their connection, and as many that make a new one for each request."""
 
 
-def train(airflow: httpx.Client, **conf: Any) -> str:
+def train(airflow: httpx.Client, name: str = NAME, **conf: Any) -> str:
     """Trigger the DAG as the form does and wait for its end; returns the run's id."""
-    dag = f"/api/v2/dags/train__{NAME}"
+    dag = f"/api/v2/dags/train__{name}"
     until(lambda: airflow.get(dag).is_success, 120, "Airflow has read the DAG")
     answer = airflow.post(f"{dag}/dagRuns", json={"logical_date": None, "conf": conf})
     assert answer.is_success, answer.text

@@ -41,7 +41,7 @@ def sign_in(page: Page, project: Project) -> None:
     page.fill("input[name=username]", exports["MLOPS_AIRFLOW_USER"])
     page.fill("input[name=password]", exports["MLOPS_AIRFLOW_PASSWORD"])
     page.keyboard.press("Enter")
-    expect(page.get_by_role("link", name="Dags").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("link", name="Dags").first).to_be_visible(timeout=90_000)
 
 
 def test_the_start_page_shows_states_and_leads_on(page: Page, project: Project) -> None:
@@ -50,12 +50,12 @@ def test_the_start_page_shows_states_and_leads_on(page: Page, project: Project) 
     page.on("pageerror", lambda error: broken.append(str(error)))
     page.goto("/")
     for part in ("airflow", "mlflow"):
-        expect(page.locator(f"#{part} .state")).to_have_text("running", timeout=30_000)
+        expect(page.locator(f"#{part} .state")).to_have_text("running", timeout=90_000)
     model = page.locator(f"#model-{NAME}")
     expect(model).to_contain_text(f"/models/{NAME}/invocations")
     version = served(project, NAME)
     state = "running" if version else "not served"
-    expect(model.locator(".state")).to_have_text(state, timeout=30_000)
+    expect(model.locator(".state")).to_have_text(state, timeout=90_000)
     expect(model).to_contain_text(str(version or ""))
     page.click("#mlflow")
     expect(page).to_have_url("/mlflow/")
@@ -66,9 +66,9 @@ def test_a_stopped_service_shows_as_such(page: Page, project: Project) -> None:
     project.compose("stop", "mlflow")
     try:
         page.goto("/")
-        expect(page.locator("#mlflow .state")).to_have_text("failed", timeout=30_000)
-        expect(page.locator("#airflow .state")).to_have_text("running", timeout=30_000)
-        assert httpx.get(f"{project.url()}/mlflow/").status_code == 503
+        expect(page.locator("#mlflow .state")).to_have_text("failed", timeout=90_000)
+        expect(page.locator("#airflow .state")).to_have_text("running", timeout=90_000)
+        assert httpx.get(f"{project.url()}/mlflow/", timeout=30).status_code == 503
         stopped = project.cli("status", check=False)
         assert stopped.returncode == 3
         assert "stopped" in stopped.stdout
@@ -107,6 +107,6 @@ def test_an_experiment_and_a_tag_in_mlflow(page: Page, project: Project) -> None
     ],
 )
 def test_nothing_else_is_served(project: Project, path: str, status: int) -> None:
-    answer = httpx.get(project.url() + path)
+    answer = httpx.get(project.url() + path, timeout=30)
     assert answer.status_code == status
     assert answer.json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"

@@ -11,7 +11,6 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
-UP_S = 90
 IDLE_BYTES = 2.0e9
 ROOT = {"secrets", "docker-filter", "postgres"}
 """The one gives files to their readers, the other reads the socket, the last becomes `postgres`."""
@@ -26,8 +25,7 @@ def service_of(container: dict[str, Any]) -> str:
     return str(container["Config"]["Labels"]["com.docker.compose.service"])
 
 
-def test_all_is_healthy_in_time(first_up: FirstUp) -> None:
-    assert first_up.seconds <= UP_S
+def test_all_is_healthy(first_up: FirstUp) -> None:
     for container in first_up.project.containers().values():
         state = container["State"]
         if state["Status"] == "exited":

@@ -24,8 +24,16 @@ heavy = [m for m in {heavy!r} if m in sys.modules]
 print(json.dumps({{
     "dags": {{k: {{"tasks": list(v.task_dict), "docs": v.doc_md or "", "tags": sorted(v.tags),
                   "undocumented": [t.task_id for t in v.tasks if not t.doc_md],
-                  "params": {{n: v.params[n] for n in v.params}}}} for k, v in dags.items()}},
+                  "params": v.params.dump(),
+                  "forms": {{n: v.params.get_param(n).schema for n in v.params}}}}
+             for k, v in dags.items()}},
     "heavy": heavy}}))
+"""
+
+FAULT = """
+from tasks.pipeline import load
+real = load.load
+load.load = lambda name: {}["a fault"] if name == "two" else real(name)
 """
 
 
@@ -39,9 +47,9 @@ def folder(tmp_path: Path) -> Path:
     return pipelines
 
 
-def read(folder: Path, file: str, **environment: str) -> dict:
-    """What one DAG file makes of a folder, in a process of its own."""
-    code = READ.format(
+def read(folder: Path, file: str, first: str = "", **environment: str) -> dict:
+    """What one DAG file makes of a folder, in a process of its own that runs `first` before."""
+    code = first + READ.format(
         dags=str(REPOSITORY / "dags"), plugins=str(REPOSITORY / "plugins"), file=file, heavy=HEAVY
     )
     done = subprocess.run(
@@ -105,9 +113,25 @@ def test_a_file_with_mistakes_keeps_its_dag_and_spares_the_others(folder: Path) 
     assert "invalid file" not in dags["train__one"]["tags"]
 
 
+def test_a_fault_of_the_checks_spares_the_other_files(folder: Path) -> None:
+    dags = read(folder, "train", first=FAULT)["dags"]
+    assert "invalid file" in dags["train__two"]["tags"]
+    assert "invalid file" not in dags["train__one"]["tags"]
+
+
 def test_housekeeping_is_one_light_dag(folder: Path) -> None:
     found = read(folder, "housekeeping")
     assert found["heavy"] == []
     (dag,) = found["dags"].values()
     assert dag["tasks"] == ["logs"]
     assert dag["undocumented"] == []
+
+
+def test_register_is_one_light_dag_for_all_pipelines(folder: Path) -> None:
+    found = read(folder, "register")
+    assert found["heavy"] == []
+    (dag,) = found["dags"].values()
+    assert dag["tasks"] == ["register", "gate", "build", "promote"]
+    assert dag["undocumented"] == []
+    assert dag["forms"]["name"]["enum"] == ["one", "three", "two"]
+    assert set(dag["forms"]) == {"run_id", "name", "snapshot", "model"}

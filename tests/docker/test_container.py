@@ -18,7 +18,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from sklearn.linear_model import LinearRegression, Ridge
 
-from tasks import tracking
+from tasks import process, tracking
 from tasks.errors import RunFailedError, UnavailableError, UserError
 from tasks.pipeline.schema import Serving
 from tasks.serving import engine, image, models, smoke
@@ -285,8 +285,10 @@ def test_a_stuck_server_is_replaced(
     monkeypatch.setattr("tasks.serving.container._PATIENCE", 1)
     deployment = ready(target, versions[0])
     began = only().attrs["State"]["StartedAt"]
-    for process in only().top()["Processes"]:
-        os.kill(int(process[1]), signal.SIGSTOP)
+    pids = [int(line[1]) for line in only().top()["Processes"]]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    until(lambda: all(process.state(pid) == "T" for pid in pids), 5, "they are stopped")
     assert ready(target, versions[0]).addresses == deployment.addresses
     assert only().attrs["State"]["StartedAt"] > began
 

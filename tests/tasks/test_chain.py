@@ -10,19 +10,25 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pandas as pd
 import pytest
+import yaml
+from sklearn.metrics import mean_squared_error
 
-from tasks import finish, tracking
+from tasks import finish, flavors, tracking
 from tasks.errors import RunFailedError
 from tasks.evaluate import evaluate
 from tasks.gate import gate
+from tasks.pipeline.metrics import of_task
 from tasks.pipeline.overrides import Overrides
 from tasks.prepare import prepare
+from tasks.prepare.snapshot import read_manifest, read_part
 from tasks.refs import DecisionRef, RunRef, VersionRef
 from tasks.search import search
 from tasks.select import select
 from tasks.settings import REPOSITORY, Settings, settings
+from tests.published import PUBLISHED, RISK
 
 FILES = REPOSITORY / "tests" / "chain" / "pipelines"
 
@@ -31,10 +37,11 @@ FILES = REPOSITORY / "tests" / "chain" / "pipelines"
 def folder(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A pipelines folder of this module."""
     pipelines = tmp_path_factory.mktemp("pipelines")
-    for file in FILES.glob("*.yaml"):
+    for file in (*FILES.glob("*.yaml"), *FILES.glob("*.py")):
         shutil.copy(file, pipelines)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLOPS_PIPELINES", str(pipelines))
+        patch.setenv("MLOPS_SOURCE_MAP", json.dumps(PUBLISHED))
         settings.cache_clear()
         yield pipelines
     settings.cache_clear()
@@ -45,7 +52,7 @@ def train(name: str, dag_run: str, **overrides: object) -> tuple[RunRef, Version
     prepared = prepare(name, dag_run, Overrides(**overrides))
     for slot in prepared.slots:
         search(slot)
-    run = RunRef(**prepared.slots[0].model_dump(exclude={"slot"}))
+    run = prepared.slots[0].run
     return run, evaluate(select(run))
 
 
@@ -54,6 +61,51 @@ def test_labs_figures(folder: Path, lab: str, r2: float) -> None:
     _, version = train(f"lab_{lab}", f"train__lab_{lab}/labs")
     run = tracking.client().get_run(version.run_id)
     assert run.data.metrics["training_r2"] == pytest.approx(r2, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("features", "auc"),
+    [("{impute: {numeric: none}}", 0.84828), ("{scale: minmax}", 0.84849)],
+)
+def test_labs_figures_of_classes(folder: Path, features: str, auc: float) -> None:
+    name = f"lab_risk_{auc:.5f}".replace(".", "_")
+    text = (folder / "lab_risk.yaml").read_text()
+    (folder / f"{name}.yaml").write_text(text.replace("{impute: {numeric: none}}", features))
+    _, version = train(name, f"train__{name}/labs")
+
+    run = tracking.client().get_run(version.run_id)
+    assert run.data.metrics["test_accuracy"] == pytest.approx(0.774, abs=5e-4)
+    assert run.data.metrics["test_auc"] == pytest.approx(auc, abs=5e-5)
+    files = {entry.path for entry in tracking.client().list_artifacts(version.run_id)}
+    assert {
+        "roc.png", "precision_recall.png", "confusion_matrix.png", "calibration.png",
+    } <= files  # fmt: skip
+
+
+def test_a_classifier_goes_by_the_threshold_of_its_trial(folder: Path) -> None:
+    text = (REPOSITORY / "pipelines" / "diabetes_risk.yaml").read_text()
+    (folder / "risk.yaml").write_text(text)
+    _, version = train("risk", "train__risk/threshold", trials=2, slots=1)
+
+    client = tracking.client()
+    found = client.get_run(version.run_id).data
+    best = json.loads(found.tags[tracking.BEST])
+    rows = pd.read_csv(PUBLISHED[RISK])
+    model = mlflow.sklearn.load_model(f"models:/risk/{version.version}")
+    chances = model.predict_proba(rows)[:, 1]
+    assert best["chosen"]["threshold"] != 0.5
+    assert (model.predict(rows) == (chances >= best["chosen"]["threshold"])).all()
+    figures = {f"{part}_{name}" for part in ("training", "test") for name in of_task("binary")}
+    assert figures | {"val_auc"} <= set(found.metrics)
+
+
+def test_several_classes(folder: Path) -> None:
+    _, version = train("wine_classes", "train__wine_classes/several", trials=6, slots=1)
+
+    metrics = tracking.client().get_run(version.run_id).data.metrics
+    assert metrics["test_f1"] > 0.8
+    assert metrics["test_f1_weighted"] > 0.8
+    assert gate(version).verdict == "promote"
 
 
 def test_what_is_on_the_parent_run(folder: Path) -> None:
@@ -78,6 +130,45 @@ def test_what_is_on_the_parent_run(folder: Path) -> None:
             assert found.data.params[f"model__{key}"] == str(value)
 
 
+def test_networks_of_the_shipped_pipeline(folder: Path) -> None:
+    content = yaml.safe_load((REPOSITORY / "pipelines" / "wine_quality.yaml").read_text())
+    content["search"]["space"] = {
+        "estimator": "keras_mlp",
+        "units_1": {"quniform": [8, 16, 8]},
+        "units_2": 8,
+        "learning_rate": {"loguniform": [-5, -4]},
+        "batch_size": 128,
+        "epochs": 4,
+        "patience": 2,
+    }
+    (folder / "wine.yaml").write_text(yaml.safe_dump(content))
+
+    run, version = train("wine", "train__wine/1", trials=2, slots=1)
+
+    client = tracking.client()
+    parent = client.get_run(run.run_id)
+    best = json.loads(parent.data.tags[tracking.BEST])
+    assert "curves.png" in {entry.path for entry in client.list_artifacts(run.run_id)}
+    assert parent.data.params["model__learning_rate"] == str(best["params"]["learning_rate"])
+    assert int(parent.data.params["model__epochs"]) == best["chosen"]["best_epoch"] <= 4
+    child = tracking.find_run("wine", tracking.TRIAL, str(best["trial"]))
+    assert child is not None
+    history = client.get_metric_history(child.info.run_id, "val_loss")
+    assert [point.step for point in history] == list(range(1, len(history) + 1))
+    lowest = min(history, key=lambda point: point.value)
+    assert lowest.step == best["chosen"]["best_epoch"]
+    assert child.data.metrics["val_mse"] == pytest.approx(lowest.value, rel=1e-4)
+    model = flavors.load(f"models:/wine/{version.version}")
+    test = read_part(read_manifest(run.snapshot), "test")
+    assert mean_squared_error(test["quality"], model.predict(test)) == pytest.approx(
+        parent.data.metrics["test_mse"], rel=1e-6
+    )
+    assert parent.data.metrics["test_rmse"] < test["quality"].std()
+    decision = gate(version)
+    assert isinstance(decision, DecisionRef)
+    assert decision.verdict in {"promote", "reject"}
+
+
 def test_the_leaderboard_is_in_order_and_complete(folder: Path, tmp_path: Path) -> None:
     run, _ = train("steady", "train__steady/board", trials=6, slots=1, force=True)
     path = tracking.client().download_artifacts(run.run_id, "leaderboard.csv", str(tmp_path))
@@ -86,6 +177,14 @@ def test_the_leaderboard_is_in_order_and_complete(folder: Path, tmp_path: Path) 
     assert sorted(board["trial"]) == list(range(6))
     best = json.loads(tracking.client().get_run(run.run_id).data.tags[tracking.BEST])
     assert best["trial"] == board["trial"][0]
+
+
+def test_a_report_that_fails_loses_no_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = prepare("steady", "train__steady/unreported", Overrides(trials=2, slots=1))
+    search(prepared.slots[0])
+    monkeypatch.setattr("tasks.report.files", lambda *_: 1 / 0)
+    best = select(prepared.slots[0].run)
+    assert tracking.BEST in tracking.client().get_run(best.run_id).data.tags
 
 
 def test_a_repeated_evaluate_registers_no_second_version(folder: Path) -> None:
@@ -112,7 +211,7 @@ def test_a_search_without_a_finished_trial_fails_with_its_errors(folder: Path) -
     prepared = prepare("hopeless", "train__hopeless/1", Overrides(trials=4, slots=1))
     search(prepared.slots[0])
     with pytest.raises(RunFailedError, match="None of the 4 trials finished"):
-        select(RunRef(**prepared.slots[0].model_dump(exclude={"slot"})))
+        select(prepared.slots[0].run)
 
 
 def test_finish_closes_what_is_open_and_a_later_run_sweeps(folder: Path) -> None:
@@ -142,6 +241,7 @@ FAMILY = Family(regression=HuberRegressor)
 """
 RUN = """\
 from tasks.evaluate import evaluate
+from tasks.pipeline.metrics import of_task
 from tasks.pipeline.overrides import Overrides
 from tasks.prepare import prepare
 from tasks.refs import RunRef
@@ -150,7 +250,7 @@ from tasks.select import select
 
 (slot,) = prepare("robust", "train__robust/1", Overrides()).slots
 search(slot)
-version = evaluate(select(RunRef(**slot.model_dump(exclude={"slot"}))))
+version = evaluate(select(slot.run))
 print(version.run_id)
 """
 

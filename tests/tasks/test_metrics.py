@@ -79,3 +79,50 @@ def test_a_class_that_the_model_never_saw_had_no_chance() -> None:
     assert found.probabilities.shape == (len(ROWS), 3)
     assert found.probabilities.any(axis=0).tolist() == [True, False, True]  # sorted by name
     assert metrics.score("log_loss", found) > 1
+
+
+def test_calibration_error_is_the_distance_of_chances_from_shares() -> None:
+    """Ten bins of 100 rows, in each of which 5 rows in 100 more are hits than was said."""
+    chances = np.repeat(np.linspace(0.05, 0.85, 10), 100) + np.tile([-0.01, 0.01], 500)
+    hits = np.concatenate([np.arange(100) < 100 * c + 5 for c in np.linspace(0.05, 0.85, 10)])
+    found = metrics.Outcome(hits.astype(int), hits.astype(int), both(chances), (1,))
+    assert metrics.score("calibration_error", found) == pytest.approx(0.05, abs=0.006)
+    order = np.random.default_rng(0).permutation(1000)
+    mixed = metrics.Outcome(
+        found.truth[order], found.predicted[order], found.probabilities[order], (1,)
+    )
+    same = metrics.score("calibration_error", found)
+    assert metrics.score("calibration_error", mixed) == pytest.approx(same)
+
+
+def test_calibration_error_sees_what_the_ranking_does_not() -> None:
+    rng = np.random.default_rng(1)
+    chances = rng.uniform(size=5000)
+    truth = (rng.random(5000) < chances).astype(int)
+
+    def figures(said: Any) -> tuple[float, float]:
+        found = metrics.Outcome(truth, truth, both(said), (1,))
+        return metrics.score("auc", found), metrics.score("calibration_error", found)
+
+    honest, bold = figures(chances), figures(np.clip(chances * 1.3 - 0.15, 0, 1))
+    assert honest[1] < 0.02
+    assert bold[1] > 0.05
+    assert bold[0] == pytest.approx(honest[0], abs=0.01)
+
+
+def test_the_share_of_a_class_for_every_row_is_calibrated() -> None:
+    found = metrics.Outcome(np.arange(40) % 4 == 0, np.zeros(40), both(np.full(40, 0.25)), (1,))
+    assert metrics.score("calibration_error", found) == pytest.approx(0)
+
+
+def test_calibration_error_counts_rows_by_their_weights_and_averages_classes() -> None:
+    chances = np.array([[0.8, 0.1, 0.1], [0.1, 0.6, 0.3]])
+    found = metrics.Outcome(np.array([0, 1]), np.array([0, 1]), chances, (0, 1, 2))
+    each = [(0.2 + 0.1) / 2, (0.1 + 0.4) / 2, (0.1 + 0.3) / 2]
+    assert metrics.score("calibration_error", found) == pytest.approx(np.mean(each))
+    first = metrics.score("calibration_error", found, np.array([1.0, 0.0]))
+    assert first == pytest.approx(np.mean([0.2, 0.1, 0.1]))
+
+
+def both(chances: Any) -> Any:
+    return np.stack([1 - chances, chances], axis=1)

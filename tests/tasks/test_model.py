@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from tasks import model
 from tasks.errors import MlopsError, UserError
-from tasks.pipeline.schema import Pipeline
+from tasks.pipeline.schema import Column, Pipeline
 
 LINEAR = {"estimator": "linear"}
 
@@ -128,6 +129,83 @@ def test_a_category_never_seen_is_no_error(encode: str, unseen: list[float]) -> 
     np.testing.assert_array_equal(prepare.transform(given), [unseen])
 
 
+@pytest.mark.parametrize(
+    ("encode", "expected"),
+    [
+        ("onehot", [[0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]]),
+        ("ordinal", [[1], [3], [-1], [1]]),
+    ],
+)
+def test_declared_categories_are_the_models_whatever_the_training_rows_hold(
+    encode: str, expected: list[list[float]]
+) -> None:
+    of = declared(encode)
+    prepare = model.build(of, LINEAR, seed=0, threads=1).named_steps["prepare"]
+    prepare.fit(colors("2.5", "7"))
+    np.testing.assert_array_equal(prepare.transform(colors("2.5", "7", "blue", None)), expected)
+
+
+@pytest.mark.parametrize(
+    ("encode", "expected"),
+    [("onehot", [[0, 1, 0, 0, 0], [0, 0, 0, 0, 1]]), ("ordinal", [[1], [np.nan]])],
+)
+def test_a_null_among_declared_categories_without_imputation(
+    encode: str, expected: list[list[float]]
+) -> None:
+    of = declared(encode, impute={"category": "none"})
+    prepare = model.build(of, LINEAR, seed=0, threads=1).named_steps["prepare"]
+    prepare.fit(colors("2.5", "7"))
+    np.testing.assert_array_equal(prepare.transform(colors("2.5", None)), expected)
+
+
+@pytest.mark.parametrize("encode", ["onehot", "ordinal"])
+@pytest.mark.parametrize("impute", ["none", "most_frequent"])
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("cells", [[None], ["2.5", None, "blue"]])
+def test_none_is_a_null_as_nan_is(
+    encode: str, impute: str, listed: bool, cells: list[str | None]
+) -> None:
+    """JSON's null comes as None where a snapshot has NaN."""
+    features: dict[str, Any] = {"impute": {"category": impute}}
+    if listed:
+        of = declared(encode, **features)
+    else:
+        of = pipeline({"color": "category"}, encode=encode, **features)
+    prepare = model.build(of, LINEAR, seed=0, threads=1).named_steps["prepare"]
+    prepare.fit(colors("7", "2.5", "7", None))
+
+    found = prepare.transform(pd.DataFrame({"color": pd.Series(cells, dtype="object")}))
+
+    np.testing.assert_array_equal(found, prepare.transform(colors(*cells)))
+
+
+@pytest.mark.parametrize("encode", ["onehot", "ordinal"])
+@pytest.mark.parametrize("impute", ["none", "most_frequent"])
+def test_declared_categories_survive_skops(tmp_path: Path, encode: str, impute: str) -> None:
+    of = declared(encode, impute={"category": impute})
+    tree = {"estimator": "gradient_boosting", "n_estimators": 2}
+    if encode == "ordinal" and impute == "none":
+        rows = colors("2.5", "7", "2.5", "7")
+    else:
+        rows = colors("2.5", "7", "2.5", None)
+    fitted = model.build(of, tree, seed=0, threads=1).fit(rows, [0.0, 1.0, 0.0, 1.0])
+    skops.io.dump(fitted, tmp_path / "model.skops")
+    loaded = skops.io.load(tmp_path / "model.skops", trusted=model.trusted_types(fitted))
+    np.testing.assert_array_equal(loaded.predict(rows), fitted.predict(rows))
+
+
+def colors(*cells: str | None) -> pd.DataFrame:
+    return pd.DataFrame({"color": pd.Series(cells, dtype="str")})
+
+
+def declared(encode: str, **features: Any) -> Pipeline:
+    """A pipeline over one category that names its values."""
+    of = pipeline({"color": "category"}, encode=encode, **features)
+    column = Column(type="category", values=("red", 2.5, "never", 7), nullable=True)
+    columns = {**of.data.columns, "color": column}
+    return of.model_copy(update={"data": of.data.model_copy(update={"columns": columns})})
+
+
 def test_standard_scale_is_fitted_on_the_training_rows() -> None:
     of = pipeline({"size": "double"}, scale="standard")
     prepare = model.build(of, LINEAR, seed=0, threads=1).named_steps["prepare"]
@@ -151,7 +229,7 @@ def test_seed_and_threads_reach_the_estimator_unless_the_point_sets_them() -> No
 
 def test_classification_warns_of_nothing() -> None:
     of = pipeline({"a": "double"}, task="binary")
-    built = model.build(of, LINEAR, seed=7, threads=2)
+    built = model.build(of, {"estimator": "logistic_regression"}, seed=7, threads=2)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -198,7 +276,9 @@ def test_check_names_every_problem_before_any_fit() -> None:
 def test_check_refuses_a_family_that_cannot_do_the_task() -> None:
     of = pipeline({"a": "double"}, task="binary", space={"estimator": "ridge"})
 
-    with pytest.raises(UserError, match="decision_tree, gradient_boosting, linear, random_forest"):
+    with pytest.raises(
+        UserError, match="decision_tree, extra_trees, gradient_boosting, keras_mlp, logistic"
+    ):
         model.check(of)
 
 

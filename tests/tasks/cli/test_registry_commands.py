@@ -8,11 +8,13 @@ from uuid import uuid4
 
 import pytest
 import typer
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+from mlflow.exceptions import MlflowException
 from typer.testing import CliRunner
 
 from tasks import ledger, registry, tracking
 from tasks.cli import registry as commands
-from tasks.errors import UserError
+from tasks.errors import UnavailableError, UserError
 from tasks.leaderboard import Leaderboard, Place
 from tasks.promote import promote
 from tasks.refs import BuildRef
@@ -106,6 +108,22 @@ def test_a_wrong_name_is_answered_with_the_nearest(command: str) -> None:
     error = invoke(command, f"{SHIPPED}s", *options).exception
     assert isinstance(error, UserError)
     assert SHIPPED in error.fix
+
+
+def test_the_leaderboard_of_a_stack_that_is_down_tells_the_way_out_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int] = []
+
+    def newest(_name: str) -> Leaderboard:
+        tried.append(MLFLOW_HTTP_REQUEST_MAX_RETRIES.get())
+        raise MlflowException("Connection refused")
+
+    monkeypatch.setattr("tasks.leaderboard.newest", newest)
+    error = invoke("leaderboard", SHIPPED).exception
+    assert isinstance(error, UnavailableError)
+    assert "up" in error.fix
+    assert tried == [1], "MLflow's own seven tries take minutes"
 
 
 @pytest.mark.usefixtures("board")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.gate.bootstrap import Improvement
-from tasks.gate.decision import Decision, Evidence, Threshold, judge, words
+from tasks.gate.decision import Decision, Evidence, Guardrail, judge, words
 from tasks.refs import VersionRef
 
 
@@ -17,7 +17,9 @@ def gain(lower: float, upper: float) -> Improvement:
         upper=upper,
         standard_error=1,
         detectable=2.49,
+        power=0.9,
         confidence=0.95,
+        widening=1.118,
         resamples=2000,
         seed=7,
     )
@@ -28,8 +30,8 @@ def evidence(**fields: Any) -> Evidence:
     return Evidence(**known | fields)
 
 
-def threshold(value: float, direction: Any = "minimize", limit: float = 70) -> Threshold:
-    return Threshold(metric="m", limit=limit, value=value, direction=direction)
+def threshold(value: float, direction: Any = "minimize", limit: float = 70) -> Guardrail:
+    return Guardrail.threshold("m", value, limit, direction)
 
 
 def decision(**fields: Any) -> Decision:
@@ -42,7 +44,7 @@ def decision(**fields: Any) -> Decision:
         "rows": 89,
         "units": 80,
         "removed": {"the champion was trained on their unit": 11, "nothing": 0},
-        "thresholds": (threshold(54.2),),
+        "guardrails": (threshold(54.2),),
         "challenger_score": 54.2,
         "opponent_score": 56.2,
         "improvement": gain(1, 3),
@@ -79,29 +81,53 @@ def test_the_bounds_decide(lower: float, upper: float, needed: float, verdict: s
 
 
 def test_a_broken_threshold_rejects_even_the_better_model() -> None:
-    verdict, reason = judge(evidence(thresholds=(threshold(60), threshold(80))), 0)
+    verdict, reason = judge(evidence(guardrails=(threshold(60), threshold(80))), 0)
     assert verdict == "reject"
-    assert "80 (limit 70)" in reason
+    assert "m 80: breaks the threshold 70." in reason
     assert "60" not in reason
 
 
 def test_a_broken_threshold_rejects_where_nothing_could_be_compared() -> None:
-    found = evidence(improvement=None, obstacle="too few", thresholds=(threshold(80),))
+    found = evidence(improvement=None, obstacle="too few", guardrails=(threshold(80),))
     assert judge(found, 0)[0] == "reject"
 
 
 def test_an_obstacle_is_never_a_win() -> None:
-    found = evidence(improvement=None, obstacle="Too few rows.", thresholds=(threshold(1),))
+    found = evidence(improvement=None, obstacle="Too few rows.", guardrails=(threshold(1),))
     assert judge(found, 0) == ("inconclusive", "Too few rows.")
 
 
 def test_thresholds_are_inclusive_and_follow_the_direction() -> None:
-    assert threshold(70).kept
-    assert not threshold(70.1).kept
-    assert threshold(70, "maximize").kept
-    assert not threshold(69.9, "maximize").kept
-    assert not threshold(math.nan).kept
-    assert not threshold(math.nan, "maximize").kept
+    assert threshold(70).verdict == "kept"
+    assert threshold(70.1).verdict == "broken"
+    assert threshold(70, "maximize").verdict == "kept"
+    assert threshold(69.9, "maximize").verdict == "broken"
+    assert threshold(math.nan).verdict == "broken"
+    assert threshold(math.nan, "maximize").verdict == "broken"
+
+
+def test_what_could_not_be_judged_breaks_nothing() -> None:
+    unknown = Guardrail(name="latency", limit=1, verdict="not judged", words="latency: not judged.")
+    assert judge(evidence(guardrails=(unknown,)), 0)[0] == "promote"
+    assert "- latency: not judged." in words(decision(guardrails=(unknown,)))
+
+
+def test_decisions_of_earlier_releases_are_read_as_they_were() -> None:
+    """As the ledger has them: thresholds alone, no widening, and a power of 0.8."""
+    known = decision(improvement=gain(1, 3)).model_dump(mode="json")
+    del known["guardrails"], known["improvement"]["power"], known["improvement"]["widening"]
+    known["thresholds"] = [
+        {"metric": "mae", "limit": 3.0, "value": 4.0, "direction": "minimize"},
+        {"metric": "r2", "limit": 0.5, "value": 0.6, "direction": "maximize"},
+    ]
+    read = Decision.model_validate(known)
+    assert [(one.name, one.verdict) for one in read.guardrails] == [
+        ("mae", "broken"),
+        ("r2", "kept"),
+    ]
+    assert "in 80 % of cases" in words(read)
+    assert "luck" not in words(read)
+    assert Decision.model_validate_json(read.model_dump_json()) == read
 
 
 def test_a_decision_survives_json() -> None:
@@ -120,8 +146,8 @@ def test_words_say_what_a_person_asks() -> None:
     for part in (
         "rmse 54.2 against 56.2 of version 3: an improvement of 2, above 1 and below 3",
         "each with 95 % confidence); above 0.5 is needed.",
-        "80 % of cases: 2.99",
-        "2000 resamples of units, seed 7",
+        "90 % of cases: 2.99",
+        "2000 resamples of units, seed 7; 1.12 times as wide for the luck of a training)",
         "m 54.2: keeps the threshold 70.",
         "89 of 100 test rows used (80 units); 11 left out: the champion was trained on their unit.",
         "used for 2 decisions before",

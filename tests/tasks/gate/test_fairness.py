@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from tasks import tracking
 from tasks.gate import gate
+from tasks.pipeline.schema import Metric
 from tasks.prepare.snapshot import (
     write_manifest,
 )
@@ -57,6 +59,31 @@ def test_copies_of_a_unit_prove_nothing(world: World) -> None:
         ref = gate(world.version(good(), world.snapshot(train=train, test=test)))
         errors.append(world.decision(ref)["improvement"]["standard_error"])
     assert errors[1] == pytest.approx(errors[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["auc", "average_precision"])
+@pytest.mark.parametrize(("rare", "copies"), [(1, 2), (30, 1)])
+def test_a_class_of_too_few_units_to_resample_is_no_win(
+    world: World, metric: str, rare: int, copies: int
+) -> None:
+    """The resamples that have every such class, if any, tell too little of the others."""
+    world.task, world.metric = "multiclass", Metric(name=metric, direction="maximize")
+    world.groups = ("patient",)
+    train, test = (
+        rows(200, seed).assign(
+            patient=1000.0 * seed + np.maximum(np.arange(200), copies - 1),
+            y=lambda table: np.digitize(table["y"], [-1, 1]) + 0.0,
+        )
+        for seed in (1, 2)
+    )
+    for table in (train, test):
+        table.loc[: rare * copies - 1, "y"] = 3.0 + np.arange(rare).repeat(copies)
+    manifest = world.snapshot(train=train, test=test)
+    model = LogisticRegression().fit(train[["x1", "x2"]], train["y"].astype("int64"))
+    ref = gate(world.version(model, manifest))
+    assert (ref.verdict, ref.promote) == ("inconclusive", False)
+    assert f"too few units of class 3 (1) to compare the {metric}" in ref.reason
+    assert "% of the resamples have no value of it, at most 5 % may" in ref.reason
 
 
 def test_units_of_the_champion_are_found_under_the_challengers_definition(world: World) -> None:

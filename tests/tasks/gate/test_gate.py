@@ -112,6 +112,21 @@ def test_a_first_model_must_beat_a_constant(world: World, metric: str, strategy:
     assert gate(world.version(good(), manifest)).verdict == "promote"
 
 
+def test_the_constant_of_f1_is_the_best_one(world: World) -> None:
+    """Not the most frequent class, whose f1 is 0 where the positive one is rare."""
+
+    def ill(count: int, seed: int) -> pd.DataFrame:
+        table = rows(count, seed)
+        return table.assign(y=(table["y"] > table["y"].quantile(0.6)).astype(float))
+
+    world.task, world.metric = "binary", Metric(name="f1", direction="maximize")
+    manifest = world.snapshot(train=ill(100, 1), test=ill(200, 2))
+    always = DummyClassifier(strategy="constant", constant=1)
+    always.fit(np.zeros((2, 1)), np.array([0, 1]))
+    ref = gate(world.version(always, manifest))
+    assert (ref.verdict, "always 1" in ref.reason) == ("inconclusive", True)
+
+
 def test_a_first_model_must_keep_the_thresholds_too(world: World) -> None:
     world.rules = RULES.model_copy(update={"thresholds": {"rmse": 0.1}})
     manifest = world.snapshot(train=rows(50, 1), test=rows(100, 2))
@@ -168,7 +183,7 @@ def test_a_repeated_gate_gives_the_recorded_decision(world: World) -> None:
     assert gate(version) == first
     assert len(ledger.history(world.name)) == 1
     assert tracking.client().get_run(version.run_id).data.tags[tracking.VERDICT] == "promote"
-    with pytest.raises(ConflictError, match="judged with version 1"):
+    with pytest.raises(ConflictError, match=r"judged as .* version 1, not as .* version 2"):
         gate(version.model_copy(update={"version": 2}))
 
 

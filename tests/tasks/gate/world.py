@@ -38,10 +38,16 @@ class World:
     columns: tuple[str, ...] = ("x1", "x2")
     groups: tuple[str, ...] = ()
     rules: Gate = RULES
+    integers: tuple[str, ...] = ()
+    """Those of `columns` that hold integers or nothing."""
+    smoke_test: dict[str, Any] | None = None
 
     @property
     def pipeline(self) -> Pipeline:
         names = (*self.columns, *self.groups, "y")
+        columns = {name: Column() for name in names} | {
+            name: Column(type="integer", nullable=True) for name in self.integers
+        }
         return Pipeline(
             name=self.name,
             description="d",
@@ -50,7 +56,7 @@ class World:
                 sources=(Source(uri="file:///none.csv"),),
                 target="y",
                 task=self.task,
-                columns={name: Column() for name in names},
+                columns=columns,
             ),
             split=Split(groups=self.groups),
             search=Search(space={}),
@@ -101,8 +107,9 @@ class World:
             model,
             name="model",
             serialization_format="skops",
-            skops_trusted_types=[],
+            skops_trusted_types=["numpy.dtype"],
             pip_requirements=["scikit-learn"],
+            metadata={"smoke_test": self.smoke_test} if self.smoke_test else None,
         )
         mlflow.end_run("RUNNING")
         if not client.search_registered_models(f"name = '{self.name}'"):

@@ -13,11 +13,12 @@ from pydantic import BaseModel
 
 from tasks.pipeline import document, editor_schema
 from tasks.pipeline.distributions import FUNCTIONS
-from tasks.pipeline.metrics import DIRECTIONS, MetricName
+from tasks.pipeline.metrics import CALIBRATION, DIRECTIONS, MetricName
 from tasks.pipeline.overrides import Overrides
 from tasks.pipeline.schema import (
     Column,
     Data,
+    Drift,
     Features,
     Gate,
     Impute,
@@ -25,6 +26,7 @@ from tasks.pipeline.schema import (
     Pipeline,
     Search,
     Serving,
+    Slices,
     Source,
     Split,
 )
@@ -107,12 +109,14 @@ def test_short_forms_and_unknown_keys(validator: Any, example: dict[str, Any]) -
         ((), Pipeline),
         (("data",), Data),
         (("data", "sources", 0), Source),
+        (("data", "drift"), Drift),
         (("features",), Features),
         (("features", "impute"), Impute),
         (("split",), Split),
         (("search",), Search),
         (("metric",), Metric),
         (("gate",), Gate),
+        (("gate", "slices", 0), Slices),
         (("serving",), Serving),
     ],
 )
@@ -135,16 +139,19 @@ def test_the_example_shows_every_key_of_a_column(example: dict[str, Any]) -> Non
     [
         ("data:", Source),
         ("data:", Data),
+        ("drift:", Drift),
         ("features:", Features),
         ("features:", Impute),
         ("split:", Split),
         ("search:", Search),
         ("gate:", Gate),
+        ("  slices:", Slices),
         ("serving:", Serving),
     ],
 )
 def test_the_example_tells_the_default_of_each_key(section: str, model: type[BaseModel]) -> None:
-    body = (FOLDER / "diabetes_progression.yaml").read_text().split(f"\n{section}")[1]
+    body = (FOLDER / "diabetes_progression.yaml").read_text()
+    body = re.split(rf"\n *{section}", body)[1]
     for key, info in model.model_fields.items():
         default = info.get_default()
         if info.is_required() or isinstance(default, BaseModel):
@@ -158,9 +165,21 @@ def test_the_example_tells_the_default_of_each_key(section: str, model: type[Bas
 
 
 def test_the_reference_names_every_key_metric_function_and_parameter() -> None:
-    models = (Data, Source, Column, Split, Search, Gate, Serving, Overrides, Pipeline)
+    models = (
+        Data,
+        Source,
+        Drift,
+        Column,
+        Split,
+        Search,
+        Gate,
+        Slices,
+        Serving,
+        Overrides,
+        Pipeline,
+    )
     keys = {key for model in models for key in model.model_fields}
-    for name in {*keys, *DIRECTIONS, *FUNCTIONS, "impute.numeric", "impute.category"}:
+    for name in {*keys, *DIRECTIONS, CALIBRATION, *FUNCTIONS, "impute.numeric", "impute.category"}:
         assert re.search(rf"`[^`]*\b{re.escape(name)}\b[^`]*`", MANUAL), name
 
 

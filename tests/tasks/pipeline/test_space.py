@@ -288,6 +288,11 @@ def test_what_an_expression_can_give(
         ({"loguniform": ["log(-1)", 1]}, "x.loguniform.0", "with NUMBER > 0"),
         ({"loguniform": [0.001, 100]}, "x.loguniform.1", "Write log(100)."),
         ({"quniform": [0, 1, 0]}, "x.quniform.2", "be greater than 0 (q)"),
+        (
+            {"quniform": [0, 1e308, 1e-308]},
+            "x.quniform.2",
+            "go into the numbers at most",
+        ),
         ({"normal": [0, -1]}, "x.normal.1", "be greater than 0 (sigma)"),
         ({"uniformint": [0.5, 2]}, "x.uniformint.0", "be an integer"),
         ({"randint": [0]}, "x.randint", "be at least 1"),

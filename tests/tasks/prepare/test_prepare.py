@@ -21,6 +21,7 @@ from tasks.errors import UserError
 from tasks.pipeline.overrides import Overrides
 from tasks.prepare import Prepared, prepare, units
 from tasks.prepare.snapshot import UNIT, Manifest, read_manifest, read_part
+from tasks.settings import settings
 
 pytestmark = pytest.mark.usefixtures("servers")
 
@@ -61,9 +62,12 @@ class Project:
             "metric": {"name": "rmse", "direction": "minimize"},
         }
 
-    def prepare(self, dag_run: str | None = None, overrides: Overrides = NONE) -> Prepared:
+    def write(self) -> None:
         self.table.to_csv(self.folder / f"{self.name}.csv", index=False)
         (self.folder / f"{self.name}.yaml").write_text(yaml.safe_dump(self.body, sort_keys=False))
+
+    def prepare(self, dag_run: str | None = None, overrides: Overrides = NONE) -> Prepared:
+        self.write()
         return prepare(self.name, dag_run or f"train__{self.name}/{uuid4().hex}", overrides)
 
     def manifest(self, overrides: Overrides = NONE) -> Manifest:
@@ -232,7 +236,7 @@ def test_bad_rows_are_refused_with_their_report(project: Project) -> None:
     assert err.what == "3 of 200 rows break the rules of the table."
     assert "a must be at least -10: 2 rows" in err.why
     assert "row 4: a is many" in err.why
-    uri = err.fix.split()[3]
+    uri = err.fix.split()[2]
     report = list(csv.DictReader(io.StringIO(store.get_bytes(uri).decode())))
     assert [(line["row"], line["value"]) for line in report] == [
         ("4", "many"),
@@ -270,6 +274,87 @@ def test_bad_tables_are_refused(project: Project) -> None:
     assert "one value only: 1.5" in project.refused().what
     project.table = good.head(2)
     assert "too few units" in project.refused().what
+
+
+def test_drift_is_one_error_or_accepted(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    good, columns = project.table, project.body["data"]["columns"]
+    project.table = good.drop(columns="color").assign(size=1, a="many")
+    why = project.refused().why
+    for part in ("'color' is missing", "'size' is unknown", "'a' has another type"):
+        assert part in why
+    project.body["data"]["drift"] = {"new": "ignore", "lost": "fill", "type": "fill"}
+    columns["color"]["nullable"] = columns["a"]["nullable"] = True
+    with caplog.at_level(logging.WARNING):
+        manifest = project.manifest()
+    assert "'size' is unknown and left out" in caplog.text
+    train = read_part(manifest, "train")
+    assert train[["a", "color"]].isna().all(axis=None)
+    project.table = good
+    before = project.manifest().address
+    del project.body["data"]["drift"]
+    assert project.manifest().address != before
+
+
+def test_columns_that_are_no_features_are_named_in_the_log(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = project.body["data"]["columns"]
+    columns |= {"note": {"type": "string"}, "at": {"type": "datetime"}, "who": {"type": "string"}}
+    project.table = project.table.assign(note="x y", at="2026-01-01", who=np.arange(200) // 2)
+    project.body["split"]["groups"] = ["who"]
+    with caplog.at_level(logging.INFO, logger="tasks.prepare"):
+        manifest = project.manifest()
+    assert manifest.features == ("a", "count", "color")
+    assert caplog.text.count("'note' is of type string: it is no feature") == 1
+    assert caplog.text.count("'at' is of type datetime") == 1
+    assert "'who'" not in caplog.text
+    assert read_part(manifest, "train")["note"].unique().tolist() == ["x y"]
+
+
+def test_categories_that_train_has_not_are_counted_on_the_run(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = tracking.client().get_run(project.prepare().slots[0].run_id)
+    assert tracking.UNSEEN not in plain.data.tags
+    project.table["color"] = [f"c{number}" for number in range(200)]
+    for _ in range(2):  # made, and found made
+        caplog.clear()
+        slot = project.prepare().slots[0]
+        manifest = read_manifest(slot.snapshot)
+        rows = {part: manifest.files[part].rows for part in ("validation", "test")}
+        tag = tracking.client().get_run(slot.run_id).data.tags[tracking.UNSEEN]
+        assert json.loads(tag) == {part: {"color": count} for part, count in rows.items()}
+        assert f"{rows['test']} of {rows['test']} rows of the test part" in caplog.text
+
+
+def test_a_connection_is_recorded_by_its_name_only(project: Project) -> None:
+    uri = store.data_uri(f"test/{uuid4().hex}.csv")
+    store.put_bytes(uri, project.table.to_csv(index=False).encode())
+    before = project.manifest()
+    project.body["data"]["sources"] = [{"uri": uri, "connection": "the_lake"}]
+    project.write()
+    ours = settings()
+    assert ours.aws_secret_access_key is not None
+    secret = ours.aws_secret_access_key.get_secret_value()
+    connection = {
+        "conn_type": "aws",
+        "login": ours.aws_access_key_id,
+        "password": secret,
+        "extra": {"endpoint_url": ours.s3_endpoint},
+    }
+    prepared = prepare(project.name, "x/y", NONE, lambda _: json.dumps(connection))
+    slot = prepared.slots[0]
+    # The same rows from elsewhere are the same snapshot.
+    assert read_manifest(slot.snapshot) == before
+    project.table.loc[0, "a"] = 0.25
+    store.put_bytes(uri, project.table.to_csv(index=False).encode())
+    prepared = prepare(project.name, "x/z", NONE, lambda _: json.dumps(connection))
+    slot = prepared.slots[0]
+    manifest = read_manifest(slot.snapshot)
+    assert manifest.sources[0].connection == "the_lake"
+    run = tracking.client().get_run(slot.run_id)
+    assert secret not in manifest.model_dump_json() + str(run.data.tags)
+    assert secret.encode() not in store.get_bytes(slot.pipeline)
 
 
 def test_an_older_snapshot_can_be_run_again(

@@ -25,7 +25,7 @@ rows = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), min_size=1, ma
 def side_of_unit(table: pd.DataFrame, settings: Split) -> dict[int, int]:
     """Each unit's side; fails when a unit is on two."""
     found = units.hashes(table, ["a", "b"])
-    pairs = set(zip(found.tolist(), split.sides(table, found, settings).tolist(), strict=True))
+    pairs = set(zip(found.tolist(), split.sides(table, found, settings, "a").tolist(), strict=True))
     assert len(pairs) == len(set(found.tolist())), "a unit is on two sides"
     return dict(pairs)
 
@@ -60,20 +60,20 @@ def test_time_keeps_units_whole_and_no_training_row_newer_than_a_test_unit(befor
 def test_time_gives_the_fractions_asked_for() -> None:
     table = pd.DataFrame({"a": range(100), "at": pd.date_range("2024-01-01", periods=100)})
     settings = Split(method="time", column="at", test=0.25, validation=0.1)
-    sides = split.sides(table, units.hashes(table, ["a"]), settings)
+    sides = split.sides(table, units.hashes(table, ["a"]), settings, "a")
     assert sides.tolist() == [0] * 65 + [1] * 10 + [2] * 25
 
 
 def test_hash_gives_about_the_fractions_asked_for() -> None:
     table = pd.DataFrame({"a": np.arange(50_000)})
-    sides = split.sides(table, units.hashes(table, ["a"]), Split(test=0.2, validation=0.1))
+    sides = split.sides(table, units.hashes(table, ["a"]), Split(test=0.2, validation=0.1), "a")
     assert np.bincount(sides) / 50_000 == pytest.approx([0.7, 0.1, 0.2], abs=0.006)
 
 
 def test_another_validation_fraction_moves_no_unit_into_or_out_of_the_test_part() -> None:
     table = pd.DataFrame({"a": np.arange(2_000)})
     found = units.hashes(table, ["a"])
-    sides = [split.sides(table, found, Split(validation=share)) for share in (0.0, 0.1, 0.4)]
+    sides = [split.sides(table, found, Split(validation=share), "a") for share in (0.0, 0.1, 0.4)]
     assert (sides[0] == 2).tolist() == (sides[1] == 2).tolist() == (sides[2] == 2).tolist()
 
 
@@ -85,6 +85,7 @@ def test_random_reproduces_the_labs_figures(caplog: pytest.LogCaptureFixture) ->
             table,
             units.hashes(table, names),
             Split(method="random", test=0.3, validation=0.0, seed=0),
+            "target",
         )
     assert "two parts" in caplog.text
     train = table[sides == 0]
@@ -96,13 +97,17 @@ def test_random_reproduces_the_labs_figures(caplog: pytest.LogCaptureFixture) ->
 
 def test_random_is_scikit_learns_shuffle_with_validation_from_the_rest() -> None:
     settings = Split(method="random", test=0.2, validation=0.2, seed=3)
-    sides = split.at_random(100, settings)
+    table, found = pd.DataFrame({"y": range(100)}), np.arange(100)
+    sides = split.at_random(table, found, settings, "y")
     rest, test = train_test_split(np.arange(100), test_size=0.2, random_state=3)
     assert sorted(np.flatnonzero(sides == 2)) == sorted(test)
     _, validation = train_test_split(rest, test_size=0.25, random_state=3)
     assert sorted(np.flatnonzero(sides == 1)) == sorted(validation)
+    order = split.shuffled(table, found, settings, "y")
+    assert order[-20:].tolist() == list(test)
+    assert order[60:80].tolist() == list(validation)
     with pytest.raises(UserError, match="The 1 rows cannot be split"):
-        split.at_random(1, settings)
+        split.at_random(table[:1], found[:1], settings, "y")
 
 
 def check(make: MakePipeline, target: list[object], sides: list[int], **parts: object) -> None:
@@ -126,3 +131,89 @@ def test_parts_must_hold_what_is_needed(make_pipeline: MakePipeline) -> None:
         check(make_pipeline, [1, 2, 3, 4], [0, 0, 2, 2], search=folds, split=whole)
     with pytest.raises(UserError, match=r"classes without a unit in the training part: \[3\]"):
         check(make_pipeline, [1, 2, 2, 3], [0, 0, 1, 2], data={"task": "multiclass"})
+
+
+@pytest.fixture
+def rare() -> pd.DataFrame:
+    """600 rows, one in ten of the class 1; 150 patients of four rows or so, each of one class."""
+    generator = np.random.default_rng(0)
+    patient = generator.integers(0, 150, 600)
+    return pd.DataFrame({"patient": patient, "y": (patient % 10 == 0).astype(int)})
+
+
+def shares(table: pd.DataFrame, sides: np.ndarray) -> list[float]:
+    return [float(table["y"][sides == side].mean()) for side in (0, 1, 2)]
+
+
+def test_stratified_rows_are_scikit_learns(rare: pd.DataFrame) -> None:
+    settings = Split(method="random", stratify=True, test=0.25, validation=0.0, seed=5)
+    _, test = train_test_split(
+        np.arange(len(rare)), test_size=0.25, random_state=5, stratify=rare["y"]
+    )
+
+    sides = split.sides(rare, units.hashes(rare, ["patient"]), settings, "y")
+
+    assert sorted(np.flatnonzero(sides == 2)) == sorted(test)
+
+
+def test_stratified_parts_have_their_share_of_each_class(rare: pd.DataFrame) -> None:
+    settings = Split(method="random", stratify=True, test=0.2, validation=0.2)
+    plain = settings.model_copy(update={"stratify": False})
+    found = units.hashes(rare, ["patient"])
+    share = float(rare["y"].mean())
+
+    sides = split.sides(rare, found, settings, "y")
+
+    assert shares(rare, sides) == pytest.approx([share] * 3, abs=0.005)
+    assert shares(rare, split.sides(rare, found, plain, "y")) != pytest.approx(
+        [share] * 3, abs=0.01
+    )
+
+
+@pytest.mark.parametrize("stratify", [False, True])
+def test_random_keeps_groups_whole(rare: pd.DataFrame, stratify: bool) -> None:
+    settings = Split(
+        method="random", groups=("patient",), stratify=stratify, test=0.2, validation=0.2
+    )
+    found = units.hashes(rare, ["patient"])
+
+    sides = split.sides(rare, found, settings, "y")
+
+    assert (
+        rare.groupby("patient")
+        .apply(lambda rows: sides[rows.index].tolist())
+        .map(set)
+        .map(len)
+        .eq(1)
+        .all()
+    )
+    assert np.bincount(sides) / len(rare) == pytest.approx([0.6, 0.2, 0.2], abs=0.04)
+    if stratify:
+        assert shares(rare, sides) == pytest.approx([rare["y"].mean()] * 3, abs=0.03)
+
+
+def test_too_few_of_a_class_to_stratify() -> None:
+    table = pd.DataFrame({"a": range(9), "y": [0] * 8 + [1]})
+    settings = Split(method="random", stratify=True)
+    with pytest.raises(UserError, match="cannot be split at random") as caught:
+        split.sides(table, units.hashes(table, ["a"]), settings, "y")
+    assert "least populated class" in caught.value.why
+
+
+@pytest.mark.parametrize("rows_each", [1, 5])
+def test_stratified_folds_of_whole_units(rows_each: int) -> None:
+    found = np.repeat(np.arange(200), rows_each)
+    classes = (found % 8 == 0).astype(np.intp)
+
+    fold = split.stratified_folds(found, classes, 5, seed=2)
+
+    assert all(len(set(fold[found == unit])) == 1 for unit in range(200))
+    assert [float(classes[fold == k].mean()) for k in range(5)] == [0.125] * 5
+    assert fold.tolist() == split.stratified_folds(found, classes, 5, seed=2).tolist()
+    assert fold.tolist() != split.stratified_folds(found, classes, 5, seed=3).tolist()
+
+
+def test_a_small_stratified_part_of_groups_is_a_twentieth(rare: pd.DataFrame) -> None:
+    settings = Split(method="random", groups=("patient",), stratify=True, test=0.01, validation=0.0)
+    sides = split.sides(rare, units.hashes(rare, ["patient"]), settings, "y")
+    assert (sides == 2).mean() == pytest.approx(0.05, abs=0.02)

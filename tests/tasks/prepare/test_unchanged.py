@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from sklearn.linear_model import Ridge
 
-from tasks import tracking
+from tasks import build, ledger, tracking
+from tasks.errors import ConflictError, RunFailedError
 from tasks.prepare import run
+from tasks.promote import promote, rollback
+from tasks.refs import BuildRef
+from tests.tasks import building, promotions
+from tests.tasks.serving import examples
 
 pytestmark = pytest.mark.usefixtures("servers")
 
 
-def version(name: str, inputs: str, verdict: str) -> int:
-    """A version whose run was judged."""
+def judged(name: str, number: int, run_id: str, inputs: str, **decided: Any) -> BuildRef:
+    """The version, once the gate has judged it."""
+    champion = tracking.alias_version(name, tracking.CHAMPION)
+    ref = promotions.build(name, number, champion, run_id=run_id, **decided)
+    ledger.append(
+        kind="decision",
+        pipeline=name,
+        actor="a DAG run",
+        from_version=champion,
+        to_version=number,
+        reason=ref.reason,
+        evidence={"verdict": ref.verdict, "promote": ref.promote},
+        key=f"decision:{run_id}",
+    )
     client = tracking.client()
-    made = client.create_run(
-        tracking.experiment(name), tags={tracking.INPUTS: inputs, tracking.VERDICT: verdict}
-    )
-    return int(
-        client.create_model_version(
-            name, source=f"{made.info.artifact_uri}/model", run_id=made.info.run_id
-        ).version
-    )
+    client.set_tag(run_id, tracking.INPUTS, inputs)
+    client.set_tag(run_id, tracking.VERDICT, ref.verdict)
+    return ref
+
+
+def version(name: str, inputs: str, **decided: Any) -> BuildRef:
+    """A version that these inputs made and the gate judged: by default it may be promoted."""
+    client = tracking.client()
+    made = client.create_run(tracking.experiment(name)).info
+    source = f"{made.artifact_uri}/model"
+    entry = client.create_model_version(name, source=source, run_id=made.run_id)
+    return judged(name, int(entry.version), made.run_id, inputs, **decided)
 
 
 @pytest.fixture
@@ -33,24 +56,67 @@ def name() -> str:
 
 
 def test_a_rollback_is_not_undone_by_the_next_run_on_the_same_inputs(name: str) -> None:
-    first = version(name, "old inputs", "promote")
-    version(name, "new inputs", "promote")
-    tracking.client().set_registered_model_alias(name, tracking.CHAMPION, str(first))
+    promote(version(name, "old inputs"), "setup")
+    promote(version(name, "new inputs"), "setup")
+    rollback(name, None, "it is worse", "a person")
     champion, reason = run.unchanged(name, "new inputs") or (None, "")
-    assert champion == first
+    assert champion == 1
     assert "judged before (promote)" in reason
 
 
+def test_what_passed_but_came_too_late_is_trained_again(name: str) -> None:
+    promote(version(name, "old inputs"), "setup")
+    late = version(name, "new inputs")
+    promote(version(name, "other inputs"), "setup")
+    with pytest.raises(ConflictError, match="was refused"):
+        promote(late, "setup")
+    assert run.unchanged(name, "new inputs") is None
+
+
+@pytest.mark.parametrize("verdict", ["promote", "inconclusive"])  # the latter in the mode dry_run
+def test_what_passed_but_was_never_promoted_is_trained_again(name: str, verdict: str) -> None:
+    promote(version(name, "old inputs"), "setup")
+    version(name, "new inputs", verdict=verdict)
+    assert run.unchanged(name, "new inputs") is None
+
+
+def test_what_was_promoted_once_stays_so_whatever_became_of_a_later_version(name: str) -> None:
+    promote(version(name, "old inputs"), "setup")
+    promote(version(name, "new inputs"), "setup")
+    rollback(name, None, "it is worse", "a person")
+    version(name, "new inputs")
+    assert run.unchanged(name, "new inputs") is not None
+
+
+def test_what_the_gate_turned_down_is_not_trained_again(name: str) -> None:
+    promote(version(name, "old inputs"), "setup")
+    version(name, "new inputs", verdict="inconclusive", promote=False)
+    champion, reason = run.unchanged(name, "new inputs") or (None, "")
+    assert champion == 1
+    assert "judged before (inconclusive)" in reason
+
+
+def test_what_the_build_turned_down_is_not_trained_again() -> None:
+    name = f"judged_{uuid4().hex[:8]}"
+    number, run_id = examples.register(name, Ridge(), predictions=[1.0, 2.0, 3.0])
+    promote(version(name, "old inputs"), "setup")
+    judged(name, number, run_id, "new inputs")
+    with pytest.raises(RunFailedError, match="must give"):
+        build.build(building.decision(name, (number, run_id)))
+    champion, reason = run.unchanged(name, "new inputs") or (None, "")
+    assert champion == 2
+    assert "judged before (reject)" in reason
+
+
 def test_without_a_champion_the_same_inputs_are_tried_again(name: str) -> None:
-    version(name, "inputs", "reject")
+    version(name, "inputs", verdict="reject", promote=False)
     assert run.unchanged(name, "inputs") is None
 
 
 def test_other_inputs_are_trained(name: str) -> None:
-    first = version(name, "old inputs", "promote")
-    tracking.client().set_registered_model_alias(name, tracking.CHAMPION, str(first))
+    promote(version(name, "old inputs"), "setup")
     assert run.unchanged(name, "new inputs") is None
     assert run.unchanged(name, "old inputs") == (
-        first,
-        f"data, pipeline file and code are those that made version {first}",
+        1,
+        "data, pipeline file and code are those that made version 1",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import uuid
@@ -77,23 +78,35 @@ def slot_of(run: RunRef, number: int = 0) -> SlotRef:
     return SlotRef(**run.model_dump(), slot=number)
 
 
-def start(run: RunRef, log: Path, number: int = 0) -> subprocess.Popen[bytes]:
+def start(
+    run: RunRef, log: Path, number: int = 0, code: Path = REPOSITORY
+) -> subprocess.Popen[bytes]:
     """A slot as Airflow runs it: a process of its own, which a guardian watches."""
     with log.open("ab") as file:
-        return spawn(run, file, number)
+        return spawn(run, file, number, code)
 
 
-def spawn(run: RunRef, log: IO[bytes], number: int) -> subprocess.Popen[bytes]:
-    """Start this module as a program."""
+def spawn(
+    run: RunRef, log: IO[bytes], number: int, code: Path = REPOSITORY
+) -> subprocess.Popen[bytes]:
+    """Start this module of the copy of the repository in `code` as a program."""
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.tasks.search.searches"),
             slot_of(run, number).model_dump_json(),
         ],
-        cwd=REPOSITORY,
+        cwd=code,
         stdout=log,
         stderr=log,
     )
+
+
+def copy_with_family(folder: Path, name: str, module: str) -> Path:
+    """A copy of the code with one more model family."""
+    for part in ("tasks", "tests"):
+        shutil.copytree(REPOSITORY / part, folder / part, dirs_exist_ok=True)
+    (folder / "tasks" / "estimators" / f"{name}.py").write_text(module)
+    return folder
 
 
 def rows(search: str, columns: str = "tid, vals, outcome, loss") -> list[tuple[Any, ...]]:

@@ -12,7 +12,7 @@ from tasks import database, tracking
 from tasks.errors import UnavailableError
 from tasks.refs import RunRef
 from tasks.search import publish_rest, search
-from tasks.search.publish import Desk, impatient
+from tasks.search.publish import Desk
 from tasks.stack import health
 from tasks.stack.supervisor import Supervisor
 from tests.tasks.search.searches import begin, children, pipeline, rows, slot_of
@@ -193,7 +193,7 @@ def test_search_goes_on_without_mlflow(
     stack.stop(["mlflow"])
     try:
         told = search(slot_of(run))
-        with impatient(), pytest.raises(UnavailableError, match="MLflow does not answer"):
+        with tracking.impatient(), pytest.raises(UnavailableError, match="MLflow does not answer"):
             publish_rest(run)
     finally:
         stack.start_program("mlflow")
@@ -210,6 +210,6 @@ def test_impatience_ends_with_the_block() -> None:
     from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
 
     before = MLFLOW_HTTP_REQUEST_TIMEOUT.get_raw()
-    with impatient():
+    with tracking.impatient():
         assert MLFLOW_HTTP_REQUEST_TIMEOUT.get() == 10
     assert MLFLOW_HTTP_REQUEST_TIMEOUT.get_raw() == before

@@ -9,6 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score, root_mean_squared_error
 
 from tasks.errors import UserError
+from tasks.model import Rows
 from tasks.pipeline.schema import Pipeline
 from tasks.prepare.snapshot import UNIT, read_manifest, read_part
 from tasks.search import trial
@@ -47,6 +48,26 @@ def test_folds_depend_on_the_seed_alone() -> None:
     assert scored(1) != scored(2)
 
 
+def test_folds_of_classes_are_stratified_within_units() -> None:
+    train = table(units=120, rows=400).assign(
+        target=lambda rows: (rows[UNIT] % 12 == 0).astype(int)
+    )
+
+    halves = list(trial.folds(train, 5, 0, train["target"]))
+
+    rare = train["target"].mean()
+    for fit, score in halves:
+        assert not set(fit[UNIT]) & set(score[UNIT])
+        assert score["target"].mean() == pytest.approx(rare, abs=0.03)
+    assert sorted(index for _, score in halves for index in score.index) == list(range(400))
+
+
+def test_more_folds_than_rows_of_any_class_is_an_error() -> None:
+    train = table(units=9, rows=9).assign(**{UNIT: range(9), "target": [0, 1, 2] * 3})
+    with pytest.raises(UserError, match="cannot be split into 5 folds by class"):
+        list(trial.folds(train, 5, 0, train["target"]))
+
+
 def test_more_folds_than_units_is_an_error() -> None:
     with pytest.raises(UserError, match=r"at most 3, the units of the training part\. Got 5"):
         list(trial.folds(table(units=3, rows=50), 5, seed=0))
@@ -54,7 +75,7 @@ def test_more_folds_than_units_is_an_error() -> None:
 
 def objective(of: Pipeline, *halves: tuple[pd.DataFrame, pd.DataFrame]) -> trial.Objective:
     return trial.Objective(
-        of, tuple((trial._rows(of, fit), trial._rows(of, score)) for fit, score in halves), 1
+        of, tuple((Rows.of(of, fit), Rows.of(of, score)) for fit, score in halves), 1
     )
 
 
@@ -62,7 +83,7 @@ def test_figures_are_those_of_the_parts() -> None:
     fit, score = table(9, 80), table(9, 50)
     expected = Ridge(alpha=1.0).fit(fit[list(FEATURES)], fit["target"])
 
-    figures = objective(pipeline(), (fit, score))(RIDGE, seed=0)
+    figures = objective(pipeline(), (fit, score))(RIDGE, seed=0).figures
 
     for prefix, rows in (("training", fit), ("val", score)):
         predicted = expected.predict(rows[list(FEATURES)])
@@ -75,9 +96,9 @@ def test_figures_are_those_of_the_parts() -> None:
 def test_figures_of_folds_are_means_with_their_spread() -> None:
     train = table(30, 200)
     halves = list(trial.folds(train, 4, seed=0))
-    each = [objective(pipeline(), half)(RIDGE, seed=0)["val_rmse"] for half in halves]
+    each = [objective(pipeline(), half)(RIDGE, seed=0).figures["val_rmse"] for half in halves]
 
-    figures = objective(pipeline(), *halves)(RIDGE, seed=0)
+    figures = objective(pipeline(), *halves)(RIDGE, seed=0).figures
 
     assert figures["val_rmse"] == pytest.approx(np.mean(each))
     assert figures["val_rmse_std"] == pytest.approx(np.std(each))
@@ -113,10 +134,10 @@ def test_what_the_estimator_raises_is_the_trials_error() -> None:
 class Broken(trial.Objective):
     """Gives what it is told to, or raises it."""
 
-    def __call__(self, params: dict[str, Any], seed: int) -> dict[str, float]:  # noqa: ARG002
+    def __call__(self, params: dict[str, Any], seed: int) -> trial.Scored:  # noqa: ARG002
         if isinstance(params["give"], Exception):
             raise params["give"]
-        return {"val_rmse": params["give"], "training_rmse": 1.0}
+        return trial.Scored({"val_rmse": params["give"], "training_rmse": 1.0}, {})
 
 
 def test_a_long_error_keeps_its_first_line_and_fits_a_tag() -> None:
@@ -167,3 +188,10 @@ def test_load_reads_the_parts_of_the_snapshot(store: object) -> None:
 def test_holdout_needs_a_validation_part(store: object) -> None:
     with pytest.raises(UserError, match="no validation part"):
         trial.load(pipeline(), searches.snapshot(validation=0.0), threads=1)
+
+
+def test_a_curve_that_is_not_finite_from_the_start_is_none() -> None:
+    assert trial._mean_curves([{"val_loss": []}]) == {"val_loss": []}
+    assert trial._mean_curves([{"val_loss": [2.0, 1.0]}, {"val_loss": [4.0]}]) == {
+        "val_loss": [3.0]
+    }

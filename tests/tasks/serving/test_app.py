@@ -7,16 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from mlflow.models import infer_signature
 from mlflow.pyfunc import scoring_server
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from tasks import model
 from tasks.serving import app
 from tasks.serving.scorer import Scorer
+from tests.tasks.serving import examples
 from tests.tasks.serving.examples import ROW, ROWS, parquet
+from tests.tasks.test_model import pipeline
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 NAMES = list(ROW)
@@ -169,6 +178,36 @@ def test_no_answer_repeats_the_input(body: str, ours: TestClient) -> None:
     assert "secret" not in answer.text
 
 
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A classifier's folder, and the classifier."""
+    folder, high = tmp_path_factory.mktemp("classifier") / "model", examples.TARGET > 150
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(ROWS, high.map(str))
+    signature = infer_signature(ROWS, model.predict(ROWS))
+    mlflow.sklearn.save_model(model, folder, serialization_format="skops", signature=signature)
+    return folder, model
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_probabilities_stand_beside_the_labels(case: str, classifier: tuple[Path, Any]) -> None:
+    folder, model = classifier
+    scorer = Scorer.load(folder, probabilities=True)
+
+    answer = post(TestClient(app.create(scorer, "risk", 1)), *TAKEN[case]).json()
+
+    plain = post(client(folder), *TAKEN[case]).json()
+    rows = len(plain["predictions"])
+    expected = model.predict_proba(ROWS.head(3) if rows == 3 else ROWS.iloc[[0] * rows])
+    assert answer["predictions"] == plain["predictions"]
+    assert answer["classes"] == ["False", "True"]
+    np.testing.assert_allclose(answer["probabilities"], expected, rtol=1e-12)
+
+
+def test_a_model_without_probabilities_cannot_be_asked_for_them(ridge: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no probabilities: set serving\.probabilities false"):
+        Scorer.load(ridge, probabilities=True)
+
+
 def test_missing_values_for_a_model_that_takes_them(forest: Path) -> None:
     answer = post(client(forest), {"dataframe_records": [{**ROW, "bmi": None}]})
     assert answer.status_code == 200
@@ -302,3 +341,26 @@ def test_status_counts_requests(ridge: Path) -> None:
     post(fresh, {})
     fresh.get("/ping")
     assert fresh.get("/status").json() == {"version": 7, "inflight": 0, "requests": 2}
+
+
+@pytest.mark.parametrize(("impute", "expected"), [("most_frequent", 9.0), ("none", 20.0)])
+def test_a_null_category_is_answered_as_the_gate_scores_it(
+    impute: str, expected: float, tmp_path: Path
+) -> None:
+    """By MLflow's server too: it is the model that knows what a null is."""
+    of = pipeline({"c": "category", "x": "double"}, impute={"category": impute})
+    rows = pd.DataFrame({"c": pd.Series(["a", "b", "b", "d", None], dtype="str"), "x": [0.1] * 5})
+    truth = [1.0, 9.0, 9.0, 5.0, expected]
+    fitted = model.build(of, {"estimator": "linear"}, 0, 1).fit(rows, truth)
+    mlflow.sklearn.save_model(
+        fitted,
+        tmp_path / "model",
+        serialization_format="skops",
+        skops_trusted_types=model.trusted_types(fitted),
+        signature=infer_signature(rows, fitted.predict(rows)),
+    )
+    theirs = scoring_server.init(mlflow.pyfunc.load_model(str(tmp_path / "model")))
+    request = {"dataframe_records": [{"c": None, "x": 0.1}]}
+
+    for server in (client(tmp_path / "model"), TestClient(theirs)):
+        assert post(server, request).json()["predictions"] == [pytest.approx(expected)]

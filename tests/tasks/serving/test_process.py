@@ -9,11 +9,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.tree import DecisionTreeClassifier
 
-from tasks import tracking
+from tasks import process, tracking
 from tasks.errors import RunFailedError, UnavailableError
+from tasks.pipeline.schema import Serving
 from tasks.serving import models
 from tasks.serving.process import ProcessTarget
 from tasks.serving.targets import Deployment
@@ -65,6 +68,23 @@ def test_start_is_idempotent_and_stop_leaves_nothing(
     assert target.list(NAME) == []
     assert first.ask("/ping") is None
     assert not list((models.settings().home / "models" / NAME).iterdir())
+
+
+def test_probabilities_as_the_file_now_asks(target: ProcessTarget, servers: Settings) -> None:
+    version, _ = examples.register(NAME, DecisionTreeClassifier(max_depth=2))
+
+    def answered(*, probabilities: bool) -> set[str]:
+        serving = Serving(probabilities=probabilities)
+        deployment = target.start(NAME, version, serving)
+        target.wait_ready(deployment, 60)
+        before = pid(deployment)
+        assert pid(target.start(NAME, version, serving)) == before
+        url = f"http://{deployment.address}/invocations"
+        return set(httpx.post(url, json={"dataframe_records": [examples.ROW]}).json())
+
+    assert answered(probabilities=False) == {"predictions"}
+    assert answered(probabilities=True) == {"predictions", "classes", "probabilities"}
+    assert answered(probabilities=False) == {"predictions"}
 
 
 def test_two_versions_side_by_side(target: ProcessTarget, versions: tuple[int, int]) -> None:
@@ -137,6 +157,7 @@ def test_a_stuck_server_is_replaced(
     before = pid(deployment)
     assert before is not None
     os.kill(before, signal.SIGSTOP)
+    until(lambda: process.state(before) == "T", 5, "it is stopped")
     again = target.start(NAME, versions[0])
     target.wait_ready(again, 60)
     assert pid(again) != before

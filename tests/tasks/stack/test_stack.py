@@ -54,9 +54,9 @@ def healthy(home: Home) -> bool:
     return health.postgres(database) and health.store(where.store) and health.gateway(where.gateway)
 
 
-def start_by_process(home: Home, **options: object) -> subprocess.Popen[str]:
+def start_by_process(home: Home, program: str = START, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", START],
+        [sys.executable, "-c", program],
         cwd=REPOSITORY,
         env={"PATH": os.defpath, "MLOPS_HOME": str(home.root), "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
@@ -183,8 +183,11 @@ def test_a_server_that_cannot_start_is_an_error_and_leaves_nothing(
 
 
 def test_an_interrupted_start_stops_what_it_started(home: Home) -> None:
-    process = start_by_process(home)
-    until((home.programs / "postgres.conf").exists, 30, "PostgreSQL is starting")
+    said = "lambda text: (print(text, flush=True), 'is healthy' in text and input())"
+    held = START.replace("report=len", f"report={said}")
+    process = start_by_process(home, held, stdin=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline().strip() == "postgres is healthy"
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert "KeyboardInterrupt" in output
@@ -230,7 +233,7 @@ def test_status_tells_what_runs(home: Home) -> None:
     assert not [secret for secret in vars(home.secrets).values() if secret in text]
     os.kill(pids(home)["store"] or 0, signal.SIGSTOP)
     try:
-        assert status()["store"].state == "starting"
+        until(lambda: status()["store"].state == "starting", 10, "it answers nobody")
     finally:
         os.kill(pids(home)["store"] or 0, signal.SIGCONT)
 

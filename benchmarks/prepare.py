@@ -1,0 +1,130 @@
+"""Memory and time of `prepare` on a large table: `python -m benchmarks.prepare`.
+
+The whole task, in a process of its own, from a file beside the pipeline file to the snapshot in the
+store and the parent run in MLflow, on a stack that is started for it in a temporary folder, which
+takes up to 3 GB. Memory is the high-water mark of the process, libraries included.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import yaml
+
+from benchmarks import machine
+from tasks.stack import ports, stack
+from tasks.stack.home import Home
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ROWS, COLUMNS, CATEGORIES = 5_000_000, 20, 5
+BLOCK = 250_000
+CODE = """
+import sys
+from tasks.pipeline.overrides import Overrides
+from tasks.prepare import prepare
+prepare(sys.argv[1], "benchmark/" + sys.argv[1], Overrides())
+print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
+"""
+TABLES = (
+    ("csv", 0, "doubles"),
+    ("parquet", 0, "doubles"),
+    ("csv", CATEGORIES, f"doubles, {CATEGORIES} of them categories"),
+    ("parquet", CATEGORIES, f"doubles, {CATEGORIES} of them categories"),
+)
+
+
+def columns(categories: int) -> dict[str, dict[str, Any]]:
+    """The columns of a table, the last one its target."""
+    kinds = ["category"] * categories + ["double"] * (COLUMNS - categories)
+    return {f"x{number:02}": {"type": kind} for number, kind in enumerate(kinds)}
+
+
+def write(path: Path, categories: int) -> None:
+    """Write a table block by block, the same one each time."""
+    random = np.random.default_rng(0)
+    kinds = columns(categories)
+    types = {"category": pa.string(), "double": pa.float64()}
+    schema = pa.schema([(name, types[str(rules["type"])]) for name, rules in kinds.items()])
+    writer = pyarrow.csv.CSVWriter if path.suffix == ".csv" else pyarrow.parquet.ParquetWriter
+    labels = np.array([f"label {number}" for number in range(40)])
+    with writer(path, schema) as file:
+        for _ in range(ROWS // BLOCK):
+            blocks = [
+                random.choice(labels, BLOCK)
+                if field.type == pa.string()
+                else random.standard_normal(BLOCK).round(6)
+                for field in schema
+            ]
+            file.write_table(pa.table(blocks, schema=schema))
+
+
+def measure(folder: Path, form: str, categories: int) -> tuple[float, float]:
+    """Seconds, and GB of memory, for one table, whose file is removed after."""
+    name = f"{form}_{categories}"
+    kinds = columns(categories)
+    file = folder / f"{name}.{form}"
+    write(file, categories)
+    body = {
+        "description": "a large table",
+        "owner": "benchmarks",
+        "data": {
+            "sources": [{"uri": f"file://{file.name}"}],
+            "target": list(kinds)[-1],
+            "task": "regression",
+            "columns": kinds,
+        },
+        "search": {"space": {"estimator": "linear"}},
+        "metric": "rmse",
+    }
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(body, sort_keys=False))
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, name],
+        cwd=REPOSITORY,
+        env=os.environ | {"MLOPS_PIPELINES": str(folder), "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    seconds = time.perf_counter() - began
+    file.unlink()
+    return seconds, int(done.stdout.split()[-1]) * 1024 / 1e9
+
+
+def main() -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory(prefix="mlops-benchmark-") as temporary:
+        folder = Path(temporary) / "pipelines"
+        folder.mkdir()
+        os.environ["MLOPS_HOME"] = str(Path(temporary) / "home")
+        home = Home(Path(os.environ["MLOPS_HOME"]))
+        home.create()
+        ports.save(home, ports.Ports(*(ports.unused() for _ in range(5))))
+        try:
+            stack.start(only=("postgres", "store", "mlflow"))
+            print(f"{machine.describe()}\n")
+            print(
+                "| file | rows x columns | columns | time | peak memory |\n|---|---|---|---:|---:|"
+            )
+            for form, categories, what in TABLES:
+                seconds, memory = measure(folder, form, categories)
+                size = f"{ROWS:,} x {COLUMNS}"
+                print(
+                    f"| {form} | {size} | {what} | {seconds:.0f} s | {memory:.2f} GB |", flush=True
+                )
+        finally:
+            stack.down(wipe=True)
+
+
+if __name__ == "__main__":
+    main()

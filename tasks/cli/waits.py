@@ -1,0 +1,63 @@
+"""Waiting for what the stack does by itself, a bounded time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import httpx
+
+from tasks.commands import typed
+from tasks.errors import RunFailedError, UnavailableError
+from tasks.orchestrator import Airflow
+from tasks.settings import settings
+
+PATIENCE_S = 120
+
+
+def until_read(airflow: Airflow, name: str) -> None:
+    """Wait until Airflow has read a pipeline's DAGs; of a new file it is asked to.
+
+    Raises:
+        UnavailableError: Airflow does not answer at all.
+    """
+    missing = [kind for kind in ("train", "deploy") if not airflow.dag_exists(f"{kind}__{name}")]
+    for kind in missing:
+        airflow.read_again(kind)
+    for kind in missing:
+        dag = f"{kind}__{name}"
+        _until(f"Airflow to read {dag}", partial(airflow.dag_exists, dag))
+
+
+def until_served(name: str, version: int) -> None:
+    """Wait until the endpoint answers, and with this version."""
+    from tasks.serving.endpoints import endpoints
+
+    def served() -> bool:
+        found = endpoints().get(name)
+        if found is None or (found.state, found.version) != ("running", version):
+            return False
+        url = f"{settings().gateway_internal}/models/{name}/ping"
+        with suppress(httpx.TransportError):
+            return httpx.get(url, timeout=5, trust_env=False).is_success
+        return False
+
+    _until(f"version {version} of {name} to be served", served)
+
+
+def _until(what: str, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            if holds():
+                return
+        except UnavailableError:
+            pass
+        if time.monotonic() > deadline:
+            raise RunFailedError(
+                f"Waited {PATIENCE_S} s for {what}, in vain.",
+                fix=f"Look with {typed('status')} and {typed('logs')}",
+            )
+        time.sleep(0.5)

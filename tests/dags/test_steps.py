@@ -1,0 +1,43 @@
+"""The callables of the DAGs, where they do more than pass a reference on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tasks.connections import find
+from tasks.settings import REPOSITORY
+
+CONNECTION = """
+import json, sys
+sys.path.insert(0, {dags!r})
+import steps
+print(json.dumps([steps.connection("sales"), steps.connection("nobody")]))
+"""
+
+
+def test_a_connection_comes_from_airflow_and_one_that_is_not_there_is_none(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECTION.format(dags=str(REPOSITORY / "dags"))],
+        env=os.environ
+        | {
+            "AIRFLOW_HOME": str(tmp_path),
+            "AIRFLOW_CONN_SALES": "postgres://ada:p%40ss@db:5433/sales?sslmode=require",
+            "PYTHONPATH": str(REPOSITORY),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    text, missing = json.loads(done.stdout.splitlines()[-1])
+    assert missing is None
+    found = find("sales", frozenset({"postgres"}), lambda _: text)
+    assert (found.host, found.port, found.login, found.database) == ("db", 5433, "ada", "sales")
+    assert found.password is not None
+    assert found.password.get_secret_value() == "p@ss"
+    assert found.option("sslmode") == "require"

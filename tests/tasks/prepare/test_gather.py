@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.errors import UserError
+from tasks.pipeline.schema import Pipeline
+from tasks.prepare.gather import Gathering
+
+Make = Callable[..., Pipeline]
+COLUMNS: dict[str, Any] = {
+    "x": {"type": "integer", "min": 0, "max": 10},
+    "c": {"type": "category", "values": ["a", "b"], "nullable": True},
+    "y": {"nullable": True},
+}
+
+
+def gathered(
+    pipeline: Pipeline, *tables: pd.DataFrame, rows: int = 1000, where: str = "a.csv"
+) -> Gathering:
+    """What comes of tables, each a file, read in pieces of so many rows."""
+    gathering = Gathering(pipeline)
+    gathering.add(
+        where,
+        (
+            (f"{where}/{number}" if len(tables) > 1 else where, table.iloc[first : first + rows])
+            for number, table in enumerate(tables)
+            for first in range(0, max(1, len(table)), rows)
+        ),
+    )
+    return gathering
+
+
+@pytest.mark.parametrize("rows", [1, 2, 1000])
+def test_every_broken_rule_is_one_line_with_row_and_value(make_pipeline: Make, rows: int) -> None:
+    raw = pd.DataFrame(
+        {"x": [-1, 5, "q", None, 11], "c": ["a", "b", "c", None, "a"], "y": [1, None, 2, 3, 4]},
+        index=[7, 7, 7, 7, 7],
+    )
+    columns = COLUMNS | {"y": {"type": "datetime", "nullable": True}, "z": {}}
+    raw = raw.assign(y=pd.to_datetime(raw["y"], unit="D"), z=1)
+    pipeline = make_pipeline({"columns": columns, "target": "z"}, {"method": "time", "column": "y"})
+    failed = gathered(pipeline, raw, rows=rows).failed
+    assert failed.report[["row", "column", "rule", "value"]].to_numpy().tolist() == [
+        [1, "x", "must be at least 0", "-1"],
+        [2, "y", "must not be null", "null"],
+        [3, "c", "must be one of ['a', 'b']", "c"],
+        [3, "x", "must be a whole number", "q"],
+        [4, "x", "must not be null", "null"],
+        [5, "x", "must be at most 10", "11"],
+    ]
+    assert failed.bad.tolist() == [0, 1, 2, 3, 4]
+    assert failed.summary()[:2] == ["x must be at least 0: 1 rows", "y must not be null: 1 rows"]
+
+
+def test_pieces_are_one_table(make_pipeline: Make) -> None:
+    rng = np.random.default_rng(0)
+    raw = pd.DataFrame(
+        {"x": rng.integers(0, 10, 50), "c": rng.choice(["a", "b", None], 50), "y": rng.random(50)}
+    )
+    raw["at"] = pd.to_datetime(rng.integers(0, 10**9, 50), unit="s")
+    pipeline = make_pipeline({"columns": COLUMNS | {"at": {"type": "datetime"}}})
+    whole = gathered(pipeline, raw).table()
+    pd.testing.assert_frame_equal(gathered(pipeline, raw, rows=7).table(), whole)
+    without = gathered(pipeline, raw, rows=7).table(without=np.array([0, 13, 49]))
+    pd.testing.assert_frame_equal(without, whole.drop(index=[0, 13, 49]).reset_index(drop=True))
+
+
+def test_a_null_among_wrong_values_is_not_overlooked(make_pipeline: Make) -> None:
+    """The second piece has no good value, the table has: each bad row counts."""
+    raw = pd.DataFrame({"x": [1, 2, "q", None], "c": "a", "y": 1})
+    failed = gathered(make_pipeline({"columns": COLUMNS}), raw, rows=2).failed
+    assert failed.bad.tolist() == [2, 3]
+    assert failed.report["rule"].tolist() == ["must be a whole number", "must not be null"]
+
+
+def test_the_report_is_bounded(make_pipeline: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.prepare.gather.REPORTED", 3)
+    raw = pd.DataFrame({"x": [5, *["q", -1] * 10], "c": "a", "y": 1})
+    failed = gathered(make_pipeline({"columns": COLUMNS}), raw, rows=4).failed
+    assert failed.report["row"].tolist() == [2, 3, 4]
+    assert len(failed.bad) == 20
+    assert failed.summary() == [
+        "x must be a whole number: 10 rows",
+        "x must be at least 0: 10 rows",
+    ]
+
+
+def test_drift_of_all_sources_is_one_error(make_pipeline: Make) -> None:
+    pipeline = make_pipeline(
+        {"columns": {"alcohol": {}, "pH": {}, "day": {"type": "datetime"}, "y": {}}}
+    )
+    gathering = gathered(pipeline, pd.DataFrame({"alcool": [1], "y": [1], "day": "2020-01-01"}))
+    gathering.add(
+        "b.csv",
+        [
+            (
+                "b.csv",
+                pd.DataFrame({"alcohol": ["a", "b"], "pH": 1, "y": 1, "day": "1/2/20", "extra": 0}),
+            )
+        ],
+    )
+    with pytest.raises(UserError) as err:
+        gathering.check()
+    assert err.value.what == "The sources do not have the columns of the pipeline."
+    assert err.value.why == (
+        "a.csv: column 'alcohol' is missing (is it 'alcool'?); column 'pH' is missing; "
+        "column 'alcool' is unknown.\n"
+        "b.csv: column 'extra' is unknown; column 'alcohol' has another type: none of its 2 values "
+        "is a number, e.g. a; column 'day' has another type: none of its 2 values is a date or "
+        "time in ISO 8601, e.g. 1/2/20."
+    )
+    assert "data.drift" in err.value.fix
+
+
+def test_a_column_that_is_there_twice(make_pipeline: Make) -> None:
+    raw = pd.DataFrame([[1, "a", 1, 2]], columns=["x", "c", "y", "y"])
+    with pytest.raises(UserError, match="'y' is there twice"):
+        gathered(make_pipeline({"columns": COLUMNS}), raw).check()
+
+
+def test_one_good_value_makes_the_others_bad_rows(make_pipeline: Make) -> None:
+    raw = pd.DataFrame({"x": ["q"] * 99 + [1], "c": "a", "y": 1})
+    gathering = gathered(make_pipeline({"columns": COLUMNS}), raw, rows=10)
+    gathering.check()
+    assert len(gathering.failed.bad) == 99
+
+
+ACCEPTED = {"new": "ignore", "lost": "fill", "type": "fill"}
+
+
+def test_drift_is_accepted_where_the_file_says_so(
+    make_pipeline: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = {"x": {"nullable": True}, "c": {"type": "category", "nullable": True}, "y": {}}
+    pipeline = make_pipeline({"columns": columns, "drift": ACCEPTED})
+    good = pd.DataFrame({"x": [1.0], "c": ["a"], "y": [1.0]})
+    changed = pd.DataFrame({"x": ["many", "few"], "y": [2.0, 3.0], "more": [1, 1]})
+    with caplog.at_level(logging.WARNING):
+        gathering = gathered(pipeline, good)
+        gathering.add("b.csv", [("b.csv", changed)])
+        gathering.check()
+    assert len(gathering.failed.bad) == 0
+    table = gathering.table()
+    assert table["x"].isna().tolist() == table["c"].isna().tolist() == [False, True, True]
+    assert table["y"].tolist() == [1, 2, 3]
+    for said in ("'more' is unknown and left out", "'c' is missing; it is", "none of its 2 values"):
+        assert said in caplog.text
+
+
+def test_what_may_not_be_empty_is_drift_all_the_same(make_pipeline: Make) -> None:
+    columns = {
+        "x": {},
+        "c": {"type": "category", "nullable": True},
+        "b": {"nullable": True},
+        "y": {},
+    }
+    pipeline = make_pipeline({"columns": columns, "drift": ACCEPTED}, {"groups": ["c"]})
+    with pytest.raises(UserError) as err:
+        gathered(pipeline, pd.DataFrame({"x": ["many"], "y": [1]})).check()
+    assert "'c' is missing, and it may not be empty" in err.value.why
+    assert "e.g. many, and it may not be empty" in err.value.why
+    assert "'b'" not in err.value.why
+
+
+def test_a_key_that_some_json_lines_lack_is_not_lost(make_pipeline: Make) -> None:
+    pipeline = make_pipeline({"columns": COLUMNS})
+    gathering = Gathering(pipeline)
+    pieces = (pd.DataFrame({"x": [1], "y": [1]}), pd.DataFrame({"c": ["a"], "x": [1], "y": [1]}))
+    gathering.add("a.jsonl", (("a.jsonl", piece) for piece in pieces))
+    gathering.check()
+    assert gathering.table()["c"].isna().tolist() == [True, False]
+
+
+def test_columns_that_pandas_numbers_are_found_by_their_text(make_pipeline: Make) -> None:
+    """A nullable one came out empty, without a word."""
+    columns = {"0": {"nullable": True}, "1": {"type": "category"}, "2": {}}
+    pipeline = make_pipeline({"columns": columns, "target": "2"})
+    raw = pd.DataFrame(np.arange(6).reshape(2, 3))
+    gathering = gathered(pipeline, raw)
+    gathering.check()
+    assert len(gathering.failed.bad) == 0
+    table = gathering.table()
+    assert table["0"].tolist() == [0, 3]
+    assert table["1"].tolist() == ["1", "4"]
+    assert table["2"].tolist() == [2, 5]
+    assert raw.columns.tolist() == [0, 1, 2]  # the user's own table stays as it is
+
+
+def test_a_wrong_value_in_a_numbered_column_is_reported(make_pipeline: Make) -> None:
+    raw = pd.DataFrame([["q", 1], [2, 3]])
+    failed = gathered(make_pipeline({"columns": {"0": {}, "1": {}}, "target": "1"}), raw).failed
+    assert failed.report[["row", "column", "value"]].to_numpy().tolist() == [[1, "0", "q"]]
+
+
+def test_a_number_and_its_text_are_one_name(make_pipeline: Make) -> None:
+    raw = pd.DataFrame([[1, 2, 3]], columns=[0, "0", "y"])
+    with pytest.raises(UserError, match="'0' is there twice"):
+        gathered(make_pipeline({"columns": {"0": {}, "y": {}}}), raw).check()

@@ -1,0 +1,219 @@
+"""Batch predictions of files, and a model's figures on a snapshot's part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import infer_signature
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from tasks import tracking
+from tasks.errors import UserError
+from tasks.pipeline.load import load
+from tasks.prepare import make
+from tasks.prepare.snapshot import read_part
+from tasks.score import measure, score
+from tasks.settings import Settings, settings
+
+NAME = "scored"
+FILE = """\
+description: The age of somebody from a code, which is text, and a size
+owner: tests
+data:
+  sources: [{uri: "file://rows.csv"}]
+  target: age
+  task: regression
+  columns:
+    code: {type: category}
+    size: {min: 0, nullable: true}
+    age: {}
+features: {impute: {numeric: none}}
+search: {trials: 1, slots: 1, space: {estimator: linear}}
+metric: rmse
+"""
+
+
+@pytest.fixture(scope="module")
+def version(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A champion that reads a code such as "007" as text."""
+    folder = tmp_path_factory.mktemp("pipelines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLOPS_PIPELINES", str(folder))
+        settings.cache_clear()
+        yield registered(folder)
+    settings.cache_clear()
+
+
+def registered(folder: Path, name: str = NAME, code: str = "code", size: str = "size") -> int:
+    """A champion of a pipeline whose two features have these names."""
+    file = FILE.replace("code:", f'"{code}":').replace("size:", f'"{size}":')
+    (folder / f"{name}.yaml").write_text(file.replace("rows.csv", f"{name}.csv"))
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({code: rng.choice(["007", "7"], 300), size: rng.uniform(0, 9, 300)})
+    rows["age"] = (rows[code] == "007") * 50 + rows[size] + rng.normal(size=300)
+    rows.to_csv(folder / f"{name}.csv", index=False)
+    manifest = make.made(load(name))
+    train = read_part(manifest, "train")
+    features, client = train[[code, size]], tracking.client()
+    model = make_pipeline(
+        make_column_transformer((OneHotEncoder(), [code]), remainder="passthrough"),
+        LinearRegression(),
+    ).fit(features, train["age"])
+    with mlflow.start_run(experiment_id=tracking.experiment(name)):
+        made = mlflow.sklearn.log_model(
+            model,
+            name="model",
+            signature=infer_signature(features, model.predict(features)),
+            pip_requirements=["scikit-learn"],
+            registered_model_name=name,
+        )
+    number = int(made.registered_model_version)
+    client.set_model_version_tag(name, str(number), tracking.SNAPSHOT, manifest.uri)
+    client.set_registered_model_alias(name, tracking.CHAMPION, str(number))
+    return number
+
+
+ROWS = pd.DataFrame(
+    {"id": ["0001", "0002", "0003"], "size": [1.5, 2.0, 3.25], "code": ["007", "7", "007"]}
+)
+
+
+def write(rows: pd.DataFrame, path: Path) -> Path:
+    match path.suffixes[0]:
+        case ".csv":
+            rows.to_csv(path, index=False)
+        case ".jsonl":
+            rows.to_json(path, orient="records", lines=True)
+        case _:
+            rows.to_parquet(path, index=False)
+    return path
+
+
+def read(path: Path) -> pd.DataFrame:
+    match path.suffixes[0]:
+        case ".csv":
+            return pd.read_csv(path, dtype={"id": "str", "code": "str"})
+        case ".jsonl":
+            return pd.read_json(path, lines=True, dtype=False)
+        case _:
+            return pd.read_parquet(path)
+
+
+@pytest.mark.parametrize("source", ["rows.csv", "rows.jsonl", "rows.parquet", "rows.csv.gz"])
+@pytest.mark.parametrize("target", ["out.csv", "out.jsonl.gz", "out.parquet"])
+def test_every_row_comes_back_with_its_prediction(
+    version: int, tmp_path: Path, source: str, target: str
+) -> None:
+    done = score(NAME, write(ROWS, tmp_path / source), tmp_path / target)
+    assert (done.rows, done.model) == (3, f"models:/{NAME}/{version}")
+    found = read(tmp_path / target)
+    assert list(found) == ["id", "size", "code", "prediction"]
+    assert found["id"].tolist() == ["0001", "0002", "0003"]
+    assert found["code"].tolist() == ["007", "7", "007"]
+    assert found["size"].astype(float).tolist() == [1.5, 2.0, 3.25]
+    expected = mlflow.sklearn.load_model(done.model).predict(ROWS[["code", "size"]])
+    assert found["prediction"].to_numpy() == pytest.approx(expected, rel=1e-12)
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_what_is_no_feature_comes_out_as_it_was(version: int, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("country,code,size\nNA,007,1\nNone,7,2\n")
+
+    score(NAME, source, target)
+
+    assert [line.rsplit(",", 1)[0] for line in target.read_text().splitlines()] == [
+        "country,code,size", "NA,007,1", "None,7,2",
+    ]  # fmt: skip
+
+
+def test_keys_of_json_lines_stay_what_they_are(version: int, tmp_path: Path) -> None:
+    """Where all are digits pandas makes numbers of them."""
+    registered(settings().pipelines, "numbered", "0", "07")
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.csv"
+    source.write_text('{"0": "007", "07": 1}\n')
+
+    score("numbered", source, target)
+
+    assert target.read_text().startswith("0,07,prediction\n007,1,")
+
+
+def test_a_file_can_be_scored_onto_itself(version: int, tmp_path: Path) -> None:
+    path = write(ROWS, tmp_path / "rows.parquet")
+    score(NAME, path, path, str(version))
+    assert "prediction" in read(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"code": None}, "has no column 'code'"),
+        ({"size": ["1", "x", "2"]}, "row 2: size must be a number"),
+        ({"prediction": [1, 2, 3]}, "has a column 'prediction' already"),
+    ],
+)
+def test_rows_that_cannot_be_scored_are_named_and_nothing_is_written(
+    version: int, tmp_path: Path, changes: dict, said: str
+) -> None:
+    rows = ROWS.assign(**changes)
+    rows = rows.drop(columns=[name for name, values in changes.items() if values is None])
+    with pytest.raises(UserError, match=said):
+        score(NAME, write(rows, tmp_path / "rows.csv"), tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_model_that_takes_no_missing_value_says_so(version: int, tmp_path: Path) -> None:
+    rows = write(ROWS.assign(size=[1.0, None, 2.0]), tmp_path / "rows.csv")
+    with pytest.raises(UserError, match="cannot predict the rows") as raised:
+        score(NAME, rows, tmp_path / "out.csv")
+    assert "NaN" in raised.value.why
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("none.csv", "out.csv", "champion"), "cannot be read"),
+        (("cut.csv.gz", "out.csv", "champion"), "cannot be read as csv"),
+        (("rows.csv", "out.xlsx", "champion"), "csv, parquet or jsonl"),
+        (("rows.csv", "none/out.csv", "champion"), "cannot be written"),
+        (("rows.csv", "out.csv", "99"), "no version or alias '99'"),
+        (("rows.csv", "out.csv", "champoin"), "no version or alias 'champoin'"),
+    ],
+)
+def test_mistakes_are_named(
+    version: int, tmp_path: Path, words: tuple[str, str, str], said: str
+) -> None:
+    source, target, model = words
+    write(ROWS, tmp_path / "rows.csv")
+    whole = write(ROWS, tmp_path / "whole.csv.gz").read_bytes()
+    (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=said):
+        score(NAME, tmp_path / source, tmp_path / target, model)
+
+
+def test_a_model_is_measured_on_the_snapshot_of_its_version(version: int) -> None:
+    found = measure(NAME)
+    manifest = make.made(load(NAME))
+    rows = read_part(manifest, "test")
+    errors = (
+        mlflow.sklearn.load_model(f"models:/{NAME}/{version}").predict(rows[["code", "size"]])
+        - rows["age"]
+    )
+    assert found.snapshot == manifest.uri
+    assert found.figures["test_mae"] == pytest.approx(errors.abs().mean())
+    run = tracking.client().get_model_version(NAME, str(version)).run_id
+    assert measure(NAME, run, "test", manifest.uri).figures == found.figures
+    assert measure(NAME, part="train").figures["train_mae"] < 1.2
+
+
+def test_a_part_that_there_is_not_is_named(version: int) -> None:
+    with pytest.raises(UserError, match="train, validation, test"):
+        measure(NAME, part="tests")
