@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from benchmarks.compose import PORTS, memory
+from benchmarks.compose import PORTS
 from tasks.settings import REPOSITORY
 from tasks.stack import ports
 
@@ -157,37 +156,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_tree(tmp_path_factory.mktemp("clone"))
     new_project(folder).compose("build", timeout=1500)
     return folder
-
-
-@dataclass(frozen=True)
-class FirstUp:
-    """A new stack as it was before anything ran on it."""
-
-    project: Project
-    memory: dict[str, float]
-
-
-@pytest.fixture(scope="session")
-def first_up(tree: Path) -> Iterator[FirstUp]:
-    """The session's stack, measured when it had just come up."""
-    made = new_project(tree)
-    try:
-        made.up()
-        yield FirstUp(made, memory(made.name))
-    finally:
-        remove(made)
-
-
-@pytest.fixture(scope="session")
-def project(first_up: FirstUp) -> Project:
-    """The running stack of the session."""
-    return first_up.project
-
-
-@pytest.fixture(scope="session")
-def airflow(project: Project) -> httpx.Client:
-    """A client that is signed in to Airflow, through the gateway."""
-    return sign_in(project)
 
 
 def sign_in(project: Project) -> httpx.Client:

@@ -23,7 +23,7 @@ from tasks.pipeline.schema import Serving
 from tests.chain.conftest import Chain
 from tests.chain.searches import assert_published_once, rows
 from tests.compose.conftest import Project, docker
-from tests.compose.serving import models, served
+from tests.compose.shared.serving import models, served
 from tests.compose.steady import FILE, NAME, reached, write
 from tests.waiting import until
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.compose.conftest import Project
-from tests.compose.serving import served
+from tests.compose.shared.serving import served
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.compose.conftest import FirstUp, Project
+from tests.compose.conftest import Project
+from tests.compose.shared.conftest import FirstUp
 from tests.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.compose.conftest import Project
-from tests.compose.serving import models, served
+from tests.compose.shared.serving import models, served
 from tests.tasks.serving.clients import Clients
 from tests.waiting import until
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from tests.compose.conftest import Project
-from tests.compose.serving import served
-from tests.compose.test_chain import train
+from tests.compose.shared.serving import served
+from tests.compose.shared.test_chain import train
 from tests.published import PUBLISHED
 from tests.waiting import until
 

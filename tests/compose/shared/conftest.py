@@ -1,0 +1,44 @@
+"""The one running stack that these tests share, which takes a third of a core even when idle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.compose import memory
+from tests.compose.conftest import Project, new_project, remove, sign_in
+
+
+@dataclass(frozen=True)
+class FirstUp:
+    """A new stack as it was before anything ran on it."""
+
+    project: Project
+    memory: dict[str, float]
+
+
+@pytest.fixture(scope="package")
+def first_up(tree: Path) -> Iterator[FirstUp]:
+    """The stack of these tests, measured when it had just come up; gone after the last of them."""
+    made = new_project(tree)
+    try:
+        made.up()
+        yield FirstUp(made, memory(made.name))
+    finally:
+        remove(made)
+
+
+@pytest.fixture(scope="package")
+def project(first_up: FirstUp) -> Project:
+    """The running stack that these tests share."""
+    return first_up.project
+
+
+@pytest.fixture(scope="package")
+def airflow(project: Project) -> httpx.Client:
+    """A client that is signed in to Airflow, through the gateway."""
+    return sign_in(project)
