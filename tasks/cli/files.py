@@ -12,10 +12,9 @@ from rich.table import Table
 
 from tasks.cli import err, out
 from tasks.commands import typed
-from tasks.errors import UserError
+from tasks.errors import MlopsError, UserError
 
 if TYPE_CHECKING:
-    from tasks.pipeline.problems import ProblemsError
     from tasks.pipeline.schema import Pipeline
 
 Json = Annotated[bool, typer.Option("--json", help="for scripts")]
@@ -49,7 +48,8 @@ def pipelines(
 def check(
     files: Annotated[list[str] | None, typer.Argument(help="paths or names; default: all")] = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="fit each model family on made-up rows, too")
+        bool,
+        typer.Option("--deep", help="read the data too, and fit each family on made-up rows"),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -58,19 +58,20 @@ def check(
 
     results: list[dict[str, Any]] = []
     for path in _paths(files):
-        error = _error(path, deep)
-        problems = _plain(error) if error else []
-        results.append({"file": short(path), "ok": error is None, "problems": problems})
+        seen, errors = _look(path, deep)
+        problems = [problem for error in errors for problem in _plain(error)]
+        results.append({"file": short(path), "ok": not errors, "problems": problems})
         if as_json:
             continue
-        if error is None:
-            out.print(f"[green]ok[/] {escape(short(path))}", highlight=False, soft_wrap=True)
-            continue
-        err.print(f"[bold red]{escape(error.what)}[/]", highlight=False, soft_wrap=True)
-        for line in error.lines():
-            err.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        if not errors:
+            out.print(f"[green]ok[/] {escape(short(path))}{seen}", highlight=False, soft_wrap=True)
+        for error in errors:
+            _show(path, error)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
+    elif not deep:
+        hint = f"Only the text was read; {typed('check --deep')} tries data and parameters too."
+        out.print(hint, style="dim", highlight=False, soft_wrap=True)
     if not all(result["ok"] for result in results):
         raise typer.Exit(UserError.exit_code)
 
@@ -149,24 +150,50 @@ def _path(file: str, folder: Path) -> Path:
     return folder / f"{known(file)}.yaml"
 
 
-def _error(path: Path, deep: bool) -> ProblemsError | None:
+def _look(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
+    """What the data are, in words, where they were read; and all that is wrong."""
     from tasks.pipeline.load import parse_file
-    from tasks.pipeline.problems import ProblemsError
 
     try:
         pipeline = parse_file(path)
-        if deep:
-            from tasks.cli.trial_fit import fit_each_family
+    except MlopsError as error:
+        return "", [error]
+    if not deep:
+        return "", []
+    from tasks.cli.trial_fit import fit_each_family
+    from tasks.prepare.make import rehearsed
 
-            fit_each_family(pipeline)
-    except ProblemsError as error:
-        return error
-    return None
+    seen, errors = "", []
+    try:
+        fit_each_family(pipeline)
+    except MlopsError as error:
+        errors.append(error)
+    try:
+        rows, dropped = rehearsed(pipeline)
+        seen = f": {rows} rows" + (f", {dropped} bad ones left out" if dropped else "")
+    except MlopsError as error:
+        errors.append(error)
+    return seen, errors
 
 
-def _plain(error: ProblemsError) -> list[dict[str, Any]]:
-    from tasks.pipeline.problems import dotted
+def _show(path: Path, error: MlopsError) -> None:
+    from tasks.pipeline.load import short
+    from tasks.pipeline.problems import ProblemsError
 
+    if isinstance(error, ProblemsError):
+        what, lines = error.what, error.lines()
+    else:
+        what, lines = f"{short(path)}: {error.what}", [*error.why.splitlines(), error.fix]
+    err.print(f"[bold red]{escape(what)}[/]", highlight=False, soft_wrap=True)
+    for line in filter(None, lines):
+        err.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _plain(error: MlopsError) -> list[dict[str, Any]]:
+    from tasks.pipeline.problems import ProblemsError, dotted
+
+    if not isinstance(error, ProblemsError):
+        return [{"line": None, "field": "data", "message": str(error)}]
     return [
         {"line": problem.line, "field": dotted(problem.field), "message": str(problem)}
         for problem in error.problems

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks import store
 from tasks.connections import Lookup
 from tasks.errors import UserError
-from tasks.pipeline.schema import Pipeline
+from tasks.pipeline.schema import Pipeline, Source
 from tasks.prepare import function, split, statistics, unseen
 from tasks.prepare import units as hashing
 from tasks.prepare.gather import Gathering
@@ -32,7 +34,7 @@ from tasks.prepare.snapshot import (
     write_manifest,
     write_part,
 )
-from tasks.prepare.sources import Fetched, fetch
+from tasks.prepare.sources import Fetched, fetch, from_publisher
 from tasks.prepare.table import Failures, finished
 from tasks.settings import airflow_connection
 
@@ -42,17 +44,13 @@ WHENCE = {"uri", "connection", "query", "files"}
 """Parts of a source's record that say where it came from, not what it held."""
 EXAMPLES = 5
 """Bad values named in the log and in an error."""
+WAY_OUT = "Correct the source, or the rules in data.columns, or set data.bad_rows to drop."
 
 
 def made(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> Manifest:
     """The snapshot of the sources as they are now, made unless it is there."""
-    for source in pipeline.data.sources:
-        format_of(source)  # before anything is fetched
     with tempfile.TemporaryDirectory(prefix="mlops-prepare-") as folder:
-        fetched = [
-            fetch(source, Path(folder) / str(number), lookup)
-            for number, source in enumerate(pipeline.data.sources)
-        ]
+        fetched = _brought(pipeline, Path(folder), lookup, fetch)
         address = address_of(pipeline, fetched)
         uri = manifest_uri(pipeline.name, address)
         found = find_manifest(uri)
@@ -62,6 +60,22 @@ def made(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> Manifest:
         gathering = _gathered(pipeline, fetched)
     table, dropped = _clean(pipeline, gathering)
     return _write(pipeline, table, dropped, _records(fetched), address)
+
+
+def rehearsed(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> tuple[int, int]:
+    """How many rows of the sources as they are now are good, and how many would be dropped.
+
+    All that `made` would find wrong is found, and nothing is kept.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlops-check-") as folder:
+        gathering = _gathered(pipeline, _brought(pipeline, Path(folder), lookup, from_publisher))
+    bad = gathering.failed.bad
+    if len(bad) and pipeline.data.bad_rows == "reject":
+        what, why = _broken(gathering)
+        raise UserError(what, why=why, fix=WAY_OUT)
+    table = finished(gathering.table(without=bad), pipeline.data)
+    _sides(pipeline, table)
+    return len(table), len(bad)
 
 
 def chosen(pipeline: Pipeline, uri: str) -> Manifest:
@@ -109,6 +123,20 @@ def address_of(pipeline: Pipeline, fetched: list[Fetched]) -> str:
     return store.digest(json.dumps(body).encode())
 
 
+def _brought(
+    pipeline: Pipeline,
+    folder: Path,
+    lookup: Lookup,
+    bring: Callable[[Source, Path, Lookup], Fetched],
+) -> list[Fetched]:
+    for source in pipeline.data.sources:
+        format_of(source)  # before anything is fetched
+    return [
+        bring(source, folder / str(number), lookup)
+        for number, source in enumerate(pipeline.data.sources)
+    ]
+
+
 def _records(fetched: list[Fetched]) -> tuple[SourceRecord, ...]:
     return tuple(
         SourceRecord(
@@ -148,25 +176,23 @@ def _clean(pipeline: Pipeline, gathering: Gathering) -> tuple[pd.DataFrame, Drop
     data, failed = pipeline.data, gathering.failed
     if not failed.rows:
         return finished(gathering.table(), data), Dropped(rows=0, report=None)
-    lines, bad = failed.report, failed.bad
-    report = _report(pipeline.name, lines)
-    what = f"{len(bad)} of {gathering.rows} rows break the rules of the table."
-    why = "\n".join(
-        failed.summary()
-        + [
-            f"e.g. row {line.row}: {line.column} is {line.value}"
-            for line in lines.head(EXAMPLES).itertuples()
-        ]
-    )
+    bad, report = failed.bad, _report(pipeline.name, failed.report)
+    what, why = _broken(gathering)
     if data.bad_rows == "reject":
-        raise UserError(
-            what,
-            why=why,
-            fix=f"A list: {report}\n"
-            "Correct the source, or the rules in data.columns, or set data.bad_rows to drop.",
-        )
+        raise UserError(what, why=why, fix=f"A list: {report}\n{WAY_OUT}")
     log.warning("%s They are dropped; a list: %s\n%s", what, report, why)
     return finished(gathering.table(without=bad), data), Dropped(rows=len(bad), report=report)
+
+
+def _broken(gathering: Gathering) -> tuple[str, str]:
+    """How many rows break the table's rules, in words, and which rules with examples."""
+    failed = gathering.failed
+    examples = [
+        f"e.g. row {line.row}: {line.column} is {line.value}"
+        for line in failed.report.head(EXAMPLES).itertuples()
+    ]
+    what = f"{len(failed.bad)} of {gathering.rows} rows break the rules of the table."
+    return what, "\n".join(failed.summary() + examples)
 
 
 def _report(name: str, failures: Failures) -> str:
@@ -176,6 +202,22 @@ def _report(name: str, failures: Failures) -> str:
     return uri
 
 
+def _unit(pipeline: Pipeline) -> Units:
+    groups = tuple(sorted(pipeline.split.groups))
+    return Units(
+        kind="groups" if groups else "row",
+        columns=groups or tuple(sorted(pipeline.feature_names)),
+    )
+
+
+def _sides(pipeline: Pipeline, table: pd.DataFrame) -> tuple[NDArray[np.int64], split.Sides]:
+    """Each row's unit and its part, checked."""
+    units = hashing.hashes(table, _unit(pipeline).columns)
+    side = split.sides(table, units, pipeline.split, pipeline.data.target)
+    split.check(pipeline, table, units, side)
+    return units, side
+
+
 def _write(
     pipeline: Pipeline,
     table: pd.DataFrame,
@@ -183,14 +225,9 @@ def _write(
     sources: tuple[SourceRecord, ...],
     address: str,
 ) -> Manifest:
-    data, groups = pipeline.data, tuple(sorted(pipeline.split.groups))
-    unit = Units(
-        kind="groups" if groups else "row",
-        columns=groups or tuple(sorted(pipeline.feature_names)),
-    )
-    table[UNIT] = units = hashing.hashes(table, unit.columns)
-    side = split.sides(table, units, pipeline.split, data.target)
-    split.check(pipeline, table, units, side)
+    data = pipeline.data
+    units, side = _sides(pipeline, table)
+    table[UNIT] = units
     order = np.arange(len(table))
     if pipeline.split.method == "random":
         order = split.shuffled(table, units, pipeline.split, data.target)
@@ -211,7 +248,7 @@ def _write(
         task=data.task,
         columns=data.columns,
         features=pipeline.feature_names,
-        units=unit,
+        units=_unit(pipeline),
         split=pipeline.split,
         parts=parts,
         files=files,

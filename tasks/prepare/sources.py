@@ -79,7 +79,7 @@ def fetch(source: Source, folder: Path, lookup: Lookup = airflow_connection) -> 
     if source.sha256 and store.exists(_copy_uri(source.sha256)):
         return _from_store(source, (File(uri=source.uri, sha256=source.sha256, size=0),), folder)
     try:
-        fetched = _from_publisher(source, folder, lookup)
+        fetched = from_publisher(source, folder, lookup)
     except UnavailableError as err:
         record = _record(source)
         if record is None or source.sha256 not in (None, *(file.sha256 for file in record.files)):
@@ -94,7 +94,13 @@ def fetch(source: Source, folder: Path, lookup: Lookup = airflow_connection) -> 
     return fetched
 
 
-def _from_publisher(source: Source, folder: Path, lookup: Lookup) -> Fetched:
+def from_publisher(source: Source, folder: Path, lookup: Lookup) -> Fetched:
+    """Bring a source's files as they are now into the empty `folder`, and keep no copy.
+
+    Raises:
+        As `fetch`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     mapped = settings().source_map.get(source.uri)
     if mapped and source.query is None:
         found = _local(source, mapped, folder)

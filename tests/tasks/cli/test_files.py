@@ -83,13 +83,13 @@ def test_an_unknown_name(folder: Path) -> None:
 def test_check_all(folder: Path) -> None:
     result = RUNNER.invoke(APP, ["check"])
     assert result.exit_code == 0
-    assert result.stdout == "ok good.yaml\n"
+    assert result.stdout.splitlines()[0] == "ok good.yaml"
 
 
 def test_check_prints_every_problem_with_its_line(bad: Path) -> None:
     result = RUNNER.invoke(APP, ["check", "bad", "good.yaml"])
     assert result.exit_code == 2
-    assert result.stdout == "ok good.yaml\n"
+    assert result.stdout.splitlines()[0] == "ok good.yaml"
     lines = EXAMPLE.splitlines()
     trials = next(i for i, line in enumerate(lines, 1) if line.startswith("  trials:"))
     message = "The 'search.trials' field must be at least 1. Got 0 instead."
@@ -136,6 +136,53 @@ def test_deep_check_finds_what_a_family_refuses(
     result = RUNNER.invoke(APP, ["check", "--deep"])
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_deep_check_reads_the_data_and_keeps_nothing(folder: Path) -> None:
+    good = RUNNER.invoke(APP, ["check", "--deep", "good"])
+    assert good.stdout.strip() == "ok good.yaml: 442 rows"
+    assert "--deep" in RUNNER.invoke(APP, ["check", "good"]).stdout
+
+    rows = folder / "rows.csv"
+    file = folder / "mine.yaml"
+    file.write_text(EXAMPLE.replace("sklearn://diabetes", "file://rows.csv"))
+    for content, words in (
+        (None, "No such file"),
+        (b"age;sex;bmi\n1;2;3\n", "is options.sep ';'?"),
+        (b"age,sex,bmi\n1,2,3\n", "column 'bp' is missing"),
+    ):
+        if content:
+            rows.write_bytes(content)
+        assert RUNNER.invoke(APP, ["check", "mine"]).exit_code == 0
+        result = RUNNER.invoke(APP, ["check", "--deep", "mine"])
+        assert result.exit_code == 2
+        assert words in result.stderr
+        (found,) = json.loads(RUNNER.invoke(APP, ["check", "--deep", "--json", "mine"]).stdout)
+        assert (found["ok"], found["problems"][0]["field"]) == (False, "data")
+        assert words in found["problems"][0]["message"]
+
+
+def test_deep_check_finds_bad_rows(folder: Path) -> None:
+    from sklearn.datasets import load_diabetes
+
+    table = load_diabetes(as_frame=True, scaled=False).frame
+    table.loc[6, "bmi"] = -1
+    table.to_csv(folder / "rows.csv", index=False)
+    text = EXAMPLE.replace("sklearn://diabetes", "file://rows.csv")
+    (folder / "mine.yaml").write_text(text)
+    result = RUNNER.invoke(APP, ["check", "--deep", "mine"])
+    assert "1 of 442 rows break the rules" in result.stderr
+    assert "row 7: bmi is -1" in result.stderr
+    (folder / "mine.yaml").write_text(text.replace("bad_rows: reject", "bad_rows: drop"))
+    result = RUNNER.invoke(APP, ["check", "--deep", "mine"])
+    assert result.stdout.strip() == "ok mine.yaml: 441 rows, 1 bad ones left out"
+
+
+def test_a_yml_file_is_no_pipeline(folder: Path) -> None:
+    (folder / "good.yaml").rename(folder / "good.yml")
+    result = RUNNER.invoke(APP, ["check", "good.yml"])
+    assert result.exit_code == 2
+    assert "ends in .yaml" in result.stderr
 
 
 def test_schema(folder: Path) -> None:
