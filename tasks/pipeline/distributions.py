@@ -128,7 +128,11 @@ def read(name: str, raw: object, path: Path) -> Distribution | list[Problem]:
     if name in WHOLE:
         numbers = [int(arg) if arg == int(arg) else arg for arg in numbers]
     by_name = dict(zip(wanted, numbers, strict=True))
-    problems = [*_each_limit(name, by_name, list(raw), path), *_order(by_name, list(raw), path)]
+    problems = [
+        *_each_limit(name, by_name, list(raw), path),
+        *_order(by_name, list(raw), path),
+        *_forgotten_log(name, by_name, list(raw), path),
+    ]
     return problems or Distribution(name, tuple(numbers))
 
 
@@ -174,3 +178,21 @@ def _reach(name: str, args: dict[str, float]) -> float:
 def _order(args: dict[str, float], raw: list[object], path: Path) -> Iterator[Problem]:
     if "high" in args and args.get("low", 0) >= args["high"]:
         yield Problem(path, "have low < high" if "low" in args else "be at least 1", raw)
+
+
+def _forgotten_log(
+    name: str, args: dict[str, float], raw: list[object], path: Path
+) -> Iterator[Problem]:
+    """Bounds such as [0.01, 0.3] would be numbers from 1.01 to 1.35, which nobody means."""
+    written = any(isinstance(value, str) and LOG.fullmatch(value.strip()) for value in raw)
+    if (
+        name in {"loguniform", "qloguniform"}
+        and not written
+        and 0 < args["low"] < args["high"] <= 1
+    ):
+        low, high = raw[:2]
+        fix = (
+            f"Write [log({low}), log({high})], or uniform for the numbers "
+            f"from {math.exp(args['low']):.3g} to {math.exp(args['high']):.3g}."
+        )
+        yield Problem(path, "have logarithms as its bounds", raw, fix=fix)

@@ -61,6 +61,9 @@ def parse_file(path: Path) -> Pipeline:
         UserError: A `ProblemsError` with everything that is wrong, each with its line.
     """
     shown = short(path)
+    if path.suffix != ".yaml":
+        must = "have a name that ends in .yaml, or it is no pipeline"
+        raise ProblemsError(shown, [Problem((), must, path.name)])
     try:
         found = document.read(path)
     except ProblemsError as error:

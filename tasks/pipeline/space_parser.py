@@ -48,14 +48,16 @@ class _Parser:
         if function is not None or not isinstance(raw, Mapping):
             must = f"be a mapping with '{ESTIMATOR}', or a choice of such mappings"
             return self.fail(path, must, raw)
-        prefix = self._prefix(raw.get(ESTIMATOR, NOTHING), (*path, ESTIMATOR))
+        slips = (did_you_mean(key, [ESTIMATOR]) for key in raw if ESTIMATOR not in raw)
+        slip = next(filter(None, slips), "")
+        prefix = self._prefix(raw.get(ESTIMATOR, NOTHING), (*path, ESTIMATOR), slip)
         return self._mapping(raw, path, prefix)
 
-    def _prefix(self, name: object, path: Path) -> str:
+    def _prefix(self, name: object, path: Path, slip: str = "") -> str:
         """What the labels of this option begin with: its family, told apart by number."""
         known = "" if self.known is None else f", one of {listed(sorted(self.known))}"
         if not isinstance(name, str) or (self.known is not None and name not in self.known):
-            fix = did_you_mean(name, self.known or ())
+            fix = slip or did_you_mean(name, self.known or ())
             self.fail(path, f"be the name of a model family{known}", name, fix)
         prefix, count = str(name), 1
         while prefix in self._prefixes:

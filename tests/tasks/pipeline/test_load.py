@@ -132,6 +132,7 @@ def test_numbers_as_people_write_them(folder: Path, text: str) -> None:
         ),
         ("estimator: ridge", "estimator: rigde", "21: The 'search.space.choice.1.estimator' field"),
         ("estimator: ridge", "estimator: rigde", "Did you mean 'ridge'?"),
+        ("estimator: ridge", "estimatr: ridge", "Did you mean 'estimator'?"),
         ("[log(1e-3), log(100)]", "[log(100), log(1e-3)]", "must have low < high."),
         ("file://rows.csv", "flie://rows.csv", "5: The 'data.sources.0.uri' field must begin with"),
         ("file://rows.csv", "rows.csv", "must begin with sklearn://"),

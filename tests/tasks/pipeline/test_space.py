@@ -43,12 +43,19 @@ def ordered(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
 
 
 logs = st.floats(-9, 9).map(lambda x: round(x, 3))
+
+
+def meant(bounds: list[float]) -> bool:
+    """Whether these may be logarithms; others are refused as such that were forgotten."""
+    return not 0 < bounds[0] < bounds[1] <= 1
+
+
 distributions = st.one_of(
     ordered(finite).map(lambda a: {"uniform": a}),
     st.tuples(ordered(finite), steps).map(lambda a: {"quniform": [*a[0], a[1]]}),
     ordered(st.integers(-50, 50)).map(lambda a: {"uniformint": a}),
-    ordered(logs).map(lambda a: {"loguniform": a}),
-    st.tuples(ordered(logs), steps).map(lambda a: {"qloguniform": [*a[0], a[1]]}),
+    ordered(logs).filter(meant).map(lambda a: {"loguniform": a}),
+    st.tuples(ordered(logs).filter(meant), steps).map(lambda a: {"qloguniform": [*a[0], a[1]]}),
     st.tuples(finite, st.floats(0.1, 5)).map(lambda a: {"normal": list(a)}),
     st.tuples(finite, st.floats(0.1, 5), steps).map(lambda a: {"qnormal": list(a)}),
     st.tuples(logs, st.floats(0.1, 2)).map(lambda a: {"lognormal": list(a)}),
@@ -287,6 +294,7 @@ def test_what_an_expression_can_give(
         ({"loguniform": ["log(0)", 1]}, "x.loguniform.0", "with NUMBER > 0"),
         ({"loguniform": ["log(-1)", 1]}, "x.loguniform.0", "with NUMBER > 0"),
         ({"loguniform": [0.001, 100]}, "x.loguniform.1", "Write log(100)."),
+        ({"loguniform": [0.01, "0.3"]}, "x.loguniform", "Write [log(0.01), log(0.3)], or uniform"),
         ({"quniform": [0, 1, 0]}, "x.quniform.2", "be greater than 0 (q)"),
         (
             {"quniform": [0, 1e308, 1e-308]},
