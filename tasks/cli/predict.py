@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import sys
 from http import HTTPStatus
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,28 +31,38 @@ def register(app: typer.Typer) -> None:
     app.command()(predict)
 
 
-def predict(
+def predict(  # noqa: PLR0913 - the options
     name: Annotated[str, typer.Argument(help="the model")],
-    file: Annotated[str, typer.Argument(help="CSV, JSON or Parquet; - for standard input")],
+    file: Annotated[
+        str, typer.Argument(help="CSV, JSON, JSON lines or Parquet; - for standard input")
+    ],
+    *,
+    sep: Annotated[str, typer.Option(help="between a CSV file's columns")] = ",",
+    decimal: Annotated[str, typer.Option(help="a CSV file's decimal point")] = ".",
+    encoding: Annotated[str, typer.Option(help="of a CSV file")] = "utf-8",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Ask a model's endpoint for predictions."""
     body, kind = _content(file)
+    if kind == _CSV and (sep, decimal, encoding) != (",", ".", "utf-8"):
+        body = _as_plain_csv(body, file, sep, decimal, encoding)
     _known(name)
     answer = _post(name, body, kind)
-    predictions = answer.json()["predictions"]
+    content = answer.json()
+    predictions, shares = content["predictions"], content.get("probabilities")
     said = answer.headers.get("x-model-version")  # MLflow's own server does not say
     version = int(said) if said else None
     if as_json:
-        out.print_json(json.dumps({"name": name, "version": version, "predictions": predictions}))
+        out.print_json(json.dumps({"name": name, "version": version, **content}))
         return
     from rich.table import Table
 
-    table = Table(
-        "row", "prediction", title=f"{name} version {version or '?'}", title_justify="left"
-    )
-    for number, prediction in enumerate(predictions):
-        table.add_row(str(number), _shown(prediction))
+    classes = [f"probability of {one}" for one in content.get("classes", ())] if shares else []
+    title = f"{name} version {version or '?'}"
+    table = Table("row", "prediction", *classes, title=title, title_justify="left")
+    for row, prediction in enumerate(predictions):
+        figures = (prediction, *(shares[row] if shares else ()))
+        table.add_row(str(row + 1), *map(_shown, figures))
     out.print(table)
 
 
@@ -73,11 +86,14 @@ def _guess(content: bytes) -> str:
 
 
 def _as_request(content: bytes, file: str) -> bytes:
-    """JSON in one of MLflow's formats, as pandas writes tables, a list of records, or a record."""
+    """JSON in MLflow's formats, as pandas writes tables, a record, a list or lines of them."""
     try:
         data: Any = json.loads(content)
     except ValueError as err:
-        raise UserError(f"{file} is not valid JSON.", why=str(err)) from err
+        try:
+            data = [json.loads(line) for line in content.splitlines() if line.strip()]
+        except ValueError:
+            raise UserError(f"{file} is not valid JSON.", why=str(err)) from err
     if isinstance(data, dict) and any(name in data for name in _FORMATS):
         return content
     if isinstance(data, dict) and {"columns", "data"} <= data.keys():
@@ -85,10 +101,24 @@ def _as_request(content: bytes, file: str) -> bytes:
     return json.dumps({"dataframe_records": data if isinstance(data, list) else [data]}).encode()
 
 
+def _as_plain_csv(content: bytes, file: str, sep: str, decimal: str, encoding: str) -> bytes:
+    """CSV as the server reads it: commas, decimal points, UTF-8."""
+    number = re.compile(rf"[-+]?\d*{re.escape(decimal)}\d+(?:[eE][-+]?\d+)?")
+    made = StringIO()
+    try:
+        lines = csv.reader(StringIO(content.decode(encoding)), delimiter=sep, strict=True)
+        csv.writer(made, lineterminator="\n").writerows(
+            [cell.replace(decimal, ".") if number.fullmatch(cell) else cell for cell in line]
+            for line in lines
+        )
+    except (UnicodeDecodeError, LookupError, TypeError, csv.Error) as err:
+        what = f"sep {sep!r}, decimal {decimal!r} and encoding {encoding!r}"
+        raise UserError(f"{file} cannot be read with {what}.", why=str(err)) from err
+    return made.getvalue().encode()
+
+
 def _from_parquet(content: bytes, file: str) -> bytes:
     """The table as JSON: a container's server does without the library that reads Parquet."""
-    from io import BytesIO
-
     import pandas as pd
 
     from tasks import plain
@@ -117,7 +147,7 @@ def _known(name: str) -> None:
         raise UserError(
             f"{name} has no endpoint yet.",
             why="No version of it is champion, or it is not deployed yet.",
-            fix=typed(f"run {name} --wait"),
+            fix=f"{typed(f'run {name} --wait')}; {typed(f'history {name}')} tells of earlier runs.",
         )
     raise UserError(
         f"There is no endpoint {name!r}.",
@@ -152,10 +182,17 @@ def _post(name: str, body: bytes, kind: str) -> httpx.Response:
         return answer
     why = _message(answer)
     if answer.is_client_error:
-        raise UserError(f"{name} refused the request.", why=why)
+        raise UserError(f"{name} refused the request.", why=why, fix=_hint(body, kind))
     if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
         raise UnavailableError(f"No server of {name} answers.", why=why, fix=typed("status"))
     raise RunFailedError(f"{name} failed with status {answer.status_code}.", why=why)
+
+
+def _hint(body: bytes, kind: str) -> str:
+    """What may be wrong with a CSV file that was read as one of commas."""
+    header = body.partition(b"\n")[0]
+    seps = [sep for sep in (";", "\t", "|") if sep.encode() in header and b"," not in header]
+    return f"Is it --sep {seps[0]!r}?" if kind == _CSV and seps else ""
 
 
 def _message(answer: httpx.Response) -> str:

@@ -79,6 +79,7 @@ FILES = {
     "rows.parquet": examples.parquet(ROWS),
     "records.json": ROWS.to_json(orient="records").encode(),
     "split.json": ROWS.to_json(orient="split").encode(),
+    "rows.jsonl": ROWS.to_json(orient="records", lines=True).encode(),
     "mlflow.json": json.dumps({"inputs": ROWS.to_dict("records")}).encode(),
 }
 
@@ -102,6 +103,18 @@ def test_one_record_as_a_table() -> None:
     assert "ridge version 4" in done.stdout
     assert f"{EXPECTED[0]:.6g}" in done.stdout
     assert done.exit_code == 0
+
+
+def test_csv_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    content = ROWS.assign(note="größer").to_csv(index=False, sep=";", decimal=",")
+    file.write_bytes(content.encode("latin-1"))
+    as_it_is = ("--sep", ";", "--decimal", ",", "--encoding", "latin-1")
+    answer = json.loads(run("ridge", str(file), *as_it_is, "--json").stdout)
+    assert answer["predictions"] == pytest.approx(EXPECTED, rel=1e-9)
+    assert "cannot be read" in str(failed("ridge", str(file), "--sep", ";", "--decimal", ","))
+    file.write_text(content)
+    assert "Is it --sep ';'?" in str(failed("ridge", str(file)))
 
 
 def test_the_servers_words_for_a_bad_request() -> None:
