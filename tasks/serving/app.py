@@ -29,6 +29,22 @@ def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY)
     app.get("/ping")(ping)
     app.get("/health")(ping)
 
+    @app.get("/")
+    async def described() -> JSONResponse:
+        return JSONResponse(
+            {
+                "name": name,
+                "version": version,
+                "columns": scorer.reader.schema.to_dict() if scorer.reader.schema else None,
+                "paths": {
+                    "POST invocations": "rows to predictions: JSON as MLflow takes it, or CSV",
+                    "GET ping": "whether it answers",
+                    "GET version": "what answers",
+                    "GET status": "how busy it is",
+                },
+            }
+        )
+
     @app.get("/version")
     async def identity() -> JSONResponse:
         return JSONResponse(

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -110,10 +110,14 @@ class ProcessTarget:
     def list(self, name: str | None = None) -> list[Deployment]:
         """The servers of one model or of all, whatever their state, oldest version first."""
         found = []
-        for program, state in supervisor.programs().items():
+        for program, process in supervisor.programs().items():
             command = _read(program) if program.startswith(_PREFIX) else None
             if command and name in (None, command.name):
-                found.append(command.deployment(_STATES.get(state.state, "stopped")))
+                one = command.deployment(_STATES.get(process.state, "stopped"))
+                # The supervisor calls it running while it still loads its model.
+                young = one.state == "running" and process.uptime_s < _YOUNG_S
+                loads = young and not one.answers()
+                found.append(replace(one, state="starting") if loads else one)
         return sorted(found, key=lambda one: (one.name, one.version))
 
     def clean(self, name: str, keep: set[int]) -> None:

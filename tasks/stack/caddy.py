@@ -38,6 +38,8 @@ class Site:
 def configuration(site: Site, upstreams: Mapping[str, Path]) -> Json:
     """The whole configuration; `upstreams` has each model's folder of upstream files."""
     models = [_answer({"path": ["/health"]}, 200, {"status": "ok"})]
+    if upstreams:
+        models.append(_slash([f"/models/{name}" for name in upstreams]))
     models += [_model(name, folder) for name, folder in upstreams.items()]
     missing = [
         _answer(
@@ -118,18 +120,7 @@ def _model(name: str, folder: Path) -> Json:
 
 def _pages(site: Site) -> list[Json]:
     """What people look at: the start page, Airflow and MLflow."""
-    slash = {
-        "match": [{"path": ["/airflow", "/mlflow"]}],
-        "handle": [
-            {
-                "handler": "static_response",
-                "status_code": "302",
-                "headers": {"Location": ["{http.request.uri.path}/"]},
-            }
-        ],
-        "terminal": True,
-    }
-    routes = [_start_page(site.page), slash]
+    routes = [_start_page(site.page), _slash(["/airflow", "/mlflow"])]
     if site.airflow:
         # Airflow knows of its prefix (`base_url`), MLflow's pages only use relative addresses.
         routes.append(_forward("/airflow/*", site.airflow, strip=""))
@@ -138,6 +129,16 @@ def _pages(site: Site) -> list[Json]:
     elif site.mlflow:
         routes.append(_text({"path": ["/mlflow/*"]}, 403, _NO_LOGIN))
     return routes
+
+
+def _slash(paths: list[str]) -> Json:
+    """Lead a browser from where a folder's slash was left out."""
+    handler = {
+        "handler": "static_response",
+        "status_code": "302",
+        "headers": {"Location": ["{http.request.uri.path}/"]},
+    }
+    return {"match": [{"path": paths}], "handle": [handler], "terminal": True}
 
 
 def _start_page(folder: Path) -> Json:

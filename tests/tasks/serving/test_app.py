@@ -311,6 +311,13 @@ def test_version(ours: TestClient) -> None:
     }
 
 
+def test_a_browser_sees_what_it_takes(ours: TestClient) -> None:
+    found = ours.get("/").json()
+    assert (found["name"], found["version"]) == ("ridge", 7)
+    assert {column["name"] for column in found["columns"]} == set(examples.ROW)
+    assert "POST invocations" in found["paths"]
+
+
 @pytest.mark.parametrize("path", ["/ping", "/nothing", "/docs", "/openapi.json", "/invocations"])
 def test_every_answer_names_the_version(path: str, ours: TestClient) -> None:
     answer = ours.get(path)

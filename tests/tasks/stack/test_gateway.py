@@ -309,7 +309,7 @@ def test_airflow_keeps_its_prefix_and_mlflow_has_none(running: Stack) -> None:
     assert ask(running, "POST", "/mlflow/ajax-api/x", "b")[1] == {
         "name": "mlflow", "path": "/ajax-api/x", "body": "b",
     }  # fmt: skip
-    for path in ("/airflow", "/mlflow"):
+    for path in ("/airflow", "/mlflow", "/models/one"):
         answer = raw(running, path)
         assert (answer.status, answer.getheader("Location")) == (302, f"{path}/")
 
