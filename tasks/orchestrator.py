@@ -97,13 +97,14 @@ class Airflow:
             return None
 
     def log_tail(self, dag_id: str, run_id: str, task: TaskState, lines: int = 15) -> list[str]:
-        """The last messages of a task's last try."""
+        """Why a task's last try failed, or, where it does not say, its last messages."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task}/logs/{task.try_number}"
         try:
             content = self.get(path, map_index=task.map_index, full_content=True)["content"]
         except NotFoundError:
             return []
-        return [line for entry in content for line in _messages(entry)][-lines:]
+        reasons = [line for entry in content for line in _errors(entry)]
+        return (reasons or [line for entry in content for line in _messages(entry)])[-lines:]
 
     def wait(
         self, dag_id: str, run_id: str, poll: Callable[[], object] | None = None, every: float = 1.0
@@ -159,13 +160,16 @@ class Airflow:
 
 
 def _messages(entry: dict[str, Any] | str) -> list[str]:
-    """What a person reads of a log entry: the message, and an exception without its frames."""
+    """What a person reads of a log entry."""
     if isinstance(entry, str):
         return [entry]
-    if entry["event"].startswith("::"):
-        return []
-    errors = entry.get("error_detail") or []
-    return [entry["event"], *(f"{error['exc_type']}: {error['exc_value']}" for error in errors)]
+    return [] if entry["event"].startswith("::") else [entry["event"]]
+
+
+def _errors(entry: dict[str, Any] | str) -> list[str]:
+    """The exceptions of a log entry, without their frames."""
+    errors = entry.get("error_detail") or [] if isinstance(entry, dict) else []
+    return [f"{error['exc_type']}: {error['exc_value']}" for error in errors]
 
 
 class NotFoundError(MlopsError, LookupError):

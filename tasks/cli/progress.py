@@ -14,7 +14,7 @@ from tasks.orchestrator import Airflow, TaskState
 STAGES = ("prepare", "search", "select", "evaluate", "gate", "build", "promote", "finish")
 REGISTER = ("register", "gate", "build", "promote")
 """Of a run that was logged by hand."""
-GOOD, BAD = frozenset({"success", "skipped"}), frozenset({"failed", "upstream_failed"})
+GOOD = frozenset({"success", "skipped"})
 
 
 class Progress:
@@ -33,8 +33,17 @@ class Progress:
             self.line = _stages(tasks, self.stages)
             if any(task.task == "search" and task.state == "running" for task in tasks):
                 self.line.append("   " + self._trials(), style="cyan")
+            for stage in dict.fromkeys(t.task for t in tasks if t.state == "up_for_retry"):
+                self.line.append(f"   {stage} failed and is tried again soon", style="yellow")
+            if not any(task.state for task in tasks):
+                self.line.append(self._queue(), style="yellow")
         except UnavailableError:
             self.line = Text("waiting for the stack to answer …", style="yellow")
+
+    def _queue(self) -> str:
+        """Behind which run this one waits: a pipeline has one at a time."""
+        first = self.airflow.active_run(self.dag_id)
+        return f"   waits for {first} to end" if first not in (None, self.run_id) else ""
 
     def _trials(self) -> str:
         from tasks.search.progress import summary
@@ -51,7 +60,7 @@ def _stages(tasks: list[TaskState], stages: tuple[str, ...]) -> Text:
     line = Text()
     for stage in stages:
         states = {task.state for task in tasks if task.task == stage}
-        if states & BAD:
+        if "failed" in states:
             mark, style = "✗", "red"
         elif states and states <= GOOD:
             mark, style = ("-", "dim") if "skipped" in states else ("✓", "green")
