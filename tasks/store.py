@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import SecretStr
 
-from tasks.errors import MlopsError, UnavailableError
+from tasks.errors import MlopsError, UnavailableError, UserError
 from tasks.settings import settings
 
 if TYPE_CHECKING:
@@ -32,12 +32,19 @@ class MissingObjectError(MlopsError, FileNotFoundError):
 def client() -> S3Client:
     """The S3 client of this process, for our store or any other by settings."""
     ours = settings()
-    return make_client(
-        endpoint=ours.s3_endpoint,
-        key=ours.aws_access_key_id,
-        secret=ours.aws_secret_access_key,
-        region=ours.aws_region,
-    )
+    try:
+        return make_client(
+            endpoint=ours.s3_endpoint,
+            key=ours.aws_access_key_id,
+            secret=ours.aws_secret_access_key,
+            region=ours.aws_region,
+        )
+    except ValueError as err:
+        raise UserError(
+            f"The object store cannot be reached at {ours.s3_endpoint!r}.",
+            why=f"{err}.",
+            fix="MLFLOW_S3_ENDPOINT_URL must be a whole address, e.g. http://minio:9000.",
+        ) from err
 
 
 def make_client(

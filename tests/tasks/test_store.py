@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tasks import store
+from tasks.errors import UserError
+from tests.conftest import forget
+
+
+@pytest.fixture(autouse=True)
+def afresh() -> Iterator[None]:
+    """No client is left of other settings, nor of these."""
+    forget()
+    yield
+    forget()
+
+
+def test_an_endpoint_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "minio:9000")
+    with pytest.raises(UserError, match=r"'minio:9000'") as err:
+        store.exists("s3://data/x")
+    assert "http://minio:9000" in err.value.fix
