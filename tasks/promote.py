@@ -196,7 +196,11 @@ def _target(name: str, to: int | None) -> int:
         return target
     why = f"Versions to choose from: {', '.join(map(str, candidates)) or 'none'}."
     if target is None:
-        raise UserError(f"{name} has no version with the alias 'previous'.", why=why, fix="--to V")
+        raise UserError(
+            f"{name} has no version with the alias 'previous': none is left of before {champion}.",
+            why=why,
+            fix="--to V",
+        )
     if target == champion:
         raise UserError(f"Version {target} of {name} is the champion already.", why=why)
     raise UserError(f"{name} cannot go back to version {target}.", why=why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import getpass
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +44,10 @@ def history(
     if not entries:
         out.print(f"{name} has no history yet.", highlight=False)
         return
-    table = Table("when", "what", "versions", "who", "why", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    zone = datetime.now().astimezone().tzname()
+    for column in (f"when ({zone})", "what", "versions", "who", "why"):
+        table.add_column(column, overflow="fold")
     for entry in entries:
         when = entry.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(

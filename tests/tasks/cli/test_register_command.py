@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from tasks.cli import register as command
 from tasks.errors import UnavailableError, UserError
 from tasks.orchestrator import Airflow
 from tasks.refs import VersionRef
-from tasks.settings import Settings
+from tasks.settings import Settings, settings
 
 SHIPPED = "diabetes_progression"
 RUN = "0123456789abcdef" * 2
@@ -41,9 +42,14 @@ def test_without_a_stack_there_is_one_clear_error(servers: Settings) -> None:
     def nothing(*_: object, **__: object) -> VersionRef:
         return FOUND
 
-    with pytest.MonkeyPatch.context() as patch:
+    # A port that is held and not listened on: an unused one may be another test's by then.
+    with socket.socket() as held, pytest.MonkeyPatch.context() as patch:
+        held.bind(("127.0.0.1", 0))
+        patch.setenv("MLOPS_AIRFLOW_URL", f"http://127.0.0.1:{held.getsockname()[1]}/airflow")
+        settings.cache_clear()
         patch.setattr("tasks.register.check", nothing)
-        error = invoke(RUN, SHIPPED).exception  # Airflow does not run here
+        error = invoke(RUN, SHIPPED).exception
+    settings.cache_clear()
     assert isinstance(error, UnavailableError)
     assert "Airflow does not answer" in error.what
 
