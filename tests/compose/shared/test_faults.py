@@ -2,7 +2,7 @@
 
 Needs root on the engine's machine. A service is struck as a crash or the kernel's memory killer
 strikes it, from outside: what `docker kill` ends counts as stopped by its operator, and the engine
-starts that again with the next `docker compose up` only.
+starts that again with the next `docker compose up` only. That is tried too, with all at once.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def assert_ends_well(project: Project, chain: Chain, run: str, version: int) -> 
     assert_no_orphans(project, chain, version)
 
 
-def test_each_service_is_killed_in_turn_during_a_search(
+def test_each_service_is_killed_in_turn_and_all_at_once_during_a_search(
     project: Project, chain: Chain, champion: int
 ) -> None:
     run = chain.train(NAME, trials=TRIALS, slots=2, force=True)
@@ -127,6 +127,9 @@ def test_each_service_is_killed_in_turn_during_a_search(
         until(lambda: len(rows(search)) > len(before), 180, f"the search goes on after {service}")  # noqa: B023
         after = rows(search)
         assert {tid: after[tid] for tid in before} == before, "a recorded trial ran again"
+    assert len(rows(search)) < TRIALS, "the search ended before all were killed at once"
+    docker("kill", *(project.service(service)["Id"] for service in SERVICES))
+    project.up()
     assert chain.finish(NAME, run) == "success"
     assert sorted(rows(search)) == list(range(TRIALS))
     assert_published_once(NAME, search, TRIALS)

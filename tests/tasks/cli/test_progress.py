@@ -1,0 +1,39 @@
+"""The line that follows a DAG run, of given answers of Airflow's: tests/chain has real ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.cli.progress import Progress
+from tasks.orchestrator import Airflow, TaskState
+
+
+def line(
+    monkeypatch: pytest.MonkeyPatch, states: dict[str, str | None], active: str = "run_2"
+) -> str:
+    tasks = [TaskState(task, -1, state, 1) for task, state in states.items()]
+    monkeypatch.setattr(Airflow, "tasks", lambda *_: tasks)
+    monkeypatch.setattr(Airflow, "active_run", lambda *_: active)
+    progress = Progress("train__wine", "run_2")
+    progress.update()
+    return progress.line.plain
+
+
+def test_it_says_behind_which_run_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert line(monkeypatch, {}, active="run_1").endswith("waits for run_1 to end")
+    assert "waits" not in line(monkeypatch, {"prepare": None})
+    assert "waits" not in line(monkeypatch, {"prepare": "running"}, active="run_1")
+
+
+def test_it_says_what_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = line(monkeypatch, {"prepare": "up_for_retry", "select": None})
+    assert "▸ prepare" in said
+    assert said.endswith("prepare failed and is tried again soon")
+
+
+def test_only_what_failed_is_crossed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {"prepare": "failed", "search": "upstream_failed", "finish": "success"}
+    said = line(monkeypatch, states)
+    assert "✗ prepare" in said
+    assert "· search" in said
+    assert "✓ finish" in said
