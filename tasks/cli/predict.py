@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _JSON, _CSV, _PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 _KINDS = {".json": _JSON, ".csv": _CSV, ".parquet": _PARQUET}
 _FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_PLAIN = (",", ".", "utf-8")
+"""Separator, decimal point and encoding of the CSV that servers read."""
+_NUMBER = re.compile(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?")
 _TIMEOUT_S = 120
 
 
@@ -44,8 +47,11 @@ def predict(  # noqa: PLR0913 - the options
 ) -> None:
     """Ask a model's endpoint for predictions."""
     body, kind = _content(file)
-    if kind == _CSV and (sep, decimal, encoding) != (",", ".", "utf-8"):
-        body = _as_plain_csv(body, file, sep, decimal, encoding)
+    as_written = (sep.replace("\\t", "\t"), decimal, encoding)
+    if as_written != _PLAIN:
+        if kind != _CSV:
+            raise UserError(f"{file} is no CSV, so --sep, --decimal and --encoding say nothing.")
+        body = _as_plain_csv(body, file, *as_written)
     _known(name)
     answer = _post(name, body, kind)
     content = answer.json()
@@ -55,14 +61,16 @@ def predict(  # noqa: PLR0913 - the options
     if as_json:
         out.print_json(json.dumps({"name": name, "version": version, **content}))
         return
+    from rich.markup import escape
     from rich.table import Table
 
-    classes = [f"probability of {one}" for one in content.get("classes", ())] if shares else []
-    title = f"{name} version {version or '?'}"
-    table = Table("row", "prediction", *classes, title=title, title_justify="left")
+    table = Table(title=f"{name} version {version or '?'}", title_justify="left")
+    classes = content.get("classes", ()) if shares else ()
+    for column in ("row", "prediction", *(f"probability of {one}" for one in classes)):
+        table.add_column(escape(column), overflow="fold")
     for row, prediction in enumerate(predictions):
         figures = (prediction, *(shares[row] if shares else ()))
-        table.add_row(str(row + 1), *map(_shown, figures))
+        table.add_row(str(row), *(escape(_shown(figure)) for figure in figures))
     out.print(table)
 
 
@@ -90,10 +98,10 @@ def _as_request(content: bytes, file: str) -> bytes:
     try:
         data: Any = json.loads(content)
     except ValueError as err:
-        try:
-            data = [json.loads(line) for line in content.splitlines() if line.strip()]
-        except ValueError:
+        lines = [line for line in content.splitlines() if line.strip()]
+        if len(lines) < 2:
             raise UserError(f"{file} is not valid JSON.", why=str(err)) from err
+        data = [_record(line, number, file) for number, line in enumerate(lines, 1)]
     if isinstance(data, dict) and any(name in data for name in _FORMATS):
         return content
     if isinstance(data, dict) and {"columns", "data"} <= data.keys():
@@ -101,18 +109,35 @@ def _as_request(content: bytes, file: str) -> bytes:
     return json.dumps({"dataframe_records": data if isinstance(data, list) else [data]}).encode()
 
 
+def _record(line: bytes, number: int, file: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as err:
+        raise UserError(f"{file} is not valid JSON, line {number} neither.", why=str(err)) from err
+
+
 def _as_plain_csv(content: bytes, file: str, sep: str, decimal: str, encoding: str) -> bytes:
     """CSV as the server reads it: commas, decimal points, UTF-8."""
-    number = re.compile(rf"[-+]?\d*{re.escape(decimal)}\d+(?:[eE][-+]?\d+)?")
+    for option, value in (("sep", sep), ("decimal", decimal)):
+        if len(value) != 1 or value in '"\r\n' or sep == decimal:
+            raise UserError(
+                f"--{option} must be one sign, and another than the rest. Got {value!r} instead."
+            )
+
+    def plain(cell: str) -> str:
+        if decimal != "." and _NUMBER.fullmatch(cell) and "." in cell:
+            what = f"{file} has {cell!r}, which is unclear where {decimal!r} is the decimal point."
+            raise UserError(what, fix="Leave out signs between thousands.")
+        changed = cell.replace(decimal, ".")
+        return changed if _NUMBER.fullmatch(changed) else cell
+
     made = StringIO()
     try:
-        lines = csv.reader(StringIO(content.decode(encoding)), delimiter=sep, strict=True)
-        csv.writer(made, lineterminator="\n").writerows(
-            [cell.replace(decimal, ".") if number.fullmatch(cell) else cell for cell in line]
-            for line in lines
-        )
-    except (UnicodeDecodeError, LookupError, TypeError, csv.Error) as err:
-        what = f"sep {sep!r}, decimal {decimal!r} and encoding {encoding!r}"
+        text = content.decode(encoding).removeprefix("\ufeff")
+        lines = csv.reader(StringIO(text, newline=""), delimiter=sep, strict=True)
+        csv.writer(made, lineterminator="\n").writerows(map(plain, line) for line in lines)
+    except (UnicodeError, LookupError, csv.Error) as err:
+        what = f"separator {sep!r}, decimal point {decimal!r} and encoding {encoding!r}"
         raise UserError(f"{file} cannot be read with {what}.", why=str(err)) from err
     return made.getvalue().encode()
 

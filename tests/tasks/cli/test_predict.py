@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import typer
 import uvicorn
@@ -115,6 +117,36 @@ def test_csv_as_spreadsheets_write_it(tmp_path: Path) -> None:
     assert "cannot be read" in str(failed("ridge", str(file), "--sep", ";", "--decimal", ","))
     file.write_text(content)
     assert "Is it --sep ';'?" in str(failed("ridge", str(file)))
+    file.write_text("\ufeff" + ROWS.to_csv(index=False, sep="\t", quoting=csv.QUOTE_ALL))
+    answer = json.loads(run("ridge", str(file), "--sep", r"\t", "--json").stdout)
+    assert answer["predictions"] == pytest.approx(EXPECTED, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("stdin", "options", "words"),
+    [
+        (b"age;bmi\n1.234;1,5", ("--sep", ";", "--decimal", ","), "'1.234', which is unclear"),
+        (b"age\n1", ("--decimal", ""), "--decimal must be one sign"),
+        (b"age\n1", ("--sep", "."), "another than the rest"),
+        (b"age\n1", ("--encoding", "nothing"), "encoding 'nothing'"),
+        (b'{"age": 1}', ("--sep", ";"), "is no CSV"),
+        (b'{"age": 1}\n{"age": 2', (), "line 2 neither"),
+        (b"[", (), "is not valid JSON"),
+    ],
+)
+def test_odd_options_and_files(stdin: bytes, options: tuple[str, ...], words: str) -> None:
+    error = failed("ridge", "-", *options, stdin=stdin)
+    assert isinstance(error, UserError)
+    assert words in str(error)
+
+
+def test_probabilities_are_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {"predictions": ["[b]", "a"], "classes": ["[b]", "a"],
+               "probabilities": [[0.75, 0.25], [1.5e-05, 0.999985]]}  # fmt: skip
+    monkeypatch.setattr(predict, "_post", lambda *_: httpx.Response(200, json=content))
+    said = run("ridge", "-", stdin=b"{}").stdout
+    for words in ("probability of [b]", "0.75", "1.5e-05"):
+        assert words in said
 
 
 def test_the_servers_words_for_a_bad_request() -> None:
