@@ -12,6 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from tasks.errors import UserError
 from tasks.settings import airflow_connection, connection_variable
 
+
+class UnknownConnectionError(UserError):
+    """There is no connection of that name where this runs."""
+
+
 Lookup = Callable[[str], str | None]
 """From a connection's name to its URI or JSON; None: there is none of that name."""
 
@@ -45,11 +50,12 @@ def find(name: str, kinds: frozenset[str], lookup: Lookup = airflow_connection) 
     """The connection of this name, which is of one of these kinds, or says no kind.
 
     Raises:
-        UserError: there is none, or it is of another kind, or cannot be read.
+        UnknownConnectionError: there is none.
+        UserError: it is of another kind, or cannot be read.
     """
     text = lookup(name)
     if not text:
-        raise UserError(
+        raise UnknownConnectionError(
             f"There is no connection {name!r}.",
             fix=f"Add it in Airflow (Admin, Connections), or set the variable "
             f"{connection_variable(name)} to its URI or JSON where this runs.",

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tasks.cli import err, out
 from tasks.commands import typed
-from tasks.errors import MlopsError, UserError
+from tasks.errors import MlopsError, UnavailableError, UserError
 
 if TYPE_CHECKING:
     from tasks.pipeline.schema import Pipeline
@@ -53,12 +53,17 @@ def check(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Find everything that is wrong in pipeline files. Exit code 2 when something is."""
+    """Find everything that is wrong in pipeline files.
+
+    Exit code 2 when something is; 3 when data are out of reach and nothing else is wrong.
+    """
     from tasks.pipeline.load import short
 
     results: list[dict[str, Any]] = []
+    found: list[MlopsError] = []
     for path in _paths(files):
         seen, errors = _look(path, deep)
+        found += errors
         problems = [problem for error in errors for problem in _plain(error)]
         results.append({"file": short(path), "ok": not errors, "problems": problems})
         if as_json:
@@ -69,11 +74,11 @@ def check(
             _show(path, error)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
-    elif not deep:
+    elif not (deep or found):
         hint = f"Only the text was read; {typed('check --deep')} tries data and parameters too."
-        out.print(hint, style="dim", highlight=False, soft_wrap=True)
-    if not all(result["ok"] for result in results):
-        raise typer.Exit(UserError.exit_code)
+        err.print(hint, style="dim", highlight=False, soft_wrap=True)
+    if found:
+        raise typer.Exit(_exit_code(found))
 
 
 def schema() -> None:
@@ -153,10 +158,11 @@ def _path(file: str, folder: Path) -> Path:
 def _look(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
     """What the data are, in words, where they were read; and all that is wrong."""
     from tasks.pipeline.load import parse_file
+    from tasks.pipeline.problems import ProblemsError
 
     try:
         pipeline = parse_file(path)
-    except MlopsError as error:
+    except ProblemsError as error:
         return "", [error]
     if not deep:
         return "", []
@@ -165,15 +171,24 @@ def _look(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
 
     seen, errors = "", []
     try:
-        fit_each_family(pipeline)
+        rows, left_out = rehearsed(pipeline)
+        seen = f": {rows} rows" + (f", {left_out} more left out as bad" if left_out else "")
     except MlopsError as error:
         errors.append(error)
     try:
-        rows, dropped = rehearsed(pipeline)
-        seen = f": {rows} rows" + (f", {dropped} bad ones left out" if dropped else "")
+        fit_each_family(pipeline)
     except MlopsError as error:
         errors.append(error)
     return seen, errors
+
+
+def _exit_code(errors: list[MlopsError]) -> int:
+    """Whether something is wrong with a file, or its data are out of reach from here."""
+    from tasks.connections import UnknownConnectionError
+
+    away = (UnavailableError, UnknownConnectionError)
+    wrong = any(not isinstance(error, away) for error in errors)
+    return UserError.exit_code if wrong else UnavailableError.exit_code
 
 
 def _show(path: Path, error: MlopsError) -> None:

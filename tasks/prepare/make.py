@@ -65,7 +65,7 @@ def made(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> Manifest:
 def rehearsed(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> tuple[int, int]:
     """How many rows of the sources as they are now are good, and how many would be dropped.
 
-    All that `made` would find wrong is found, and nothing is kept.
+    What `made` would find wrong with the rows is found, and nothing is kept.
     """
     with tempfile.TemporaryDirectory(prefix="mlops-check-") as folder:
         gathering = _gathered(pipeline, _brought(pipeline, Path(folder), lookup, from_publisher))
@@ -73,7 +73,7 @@ def rehearsed(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> tuple[
     if len(bad) and pipeline.data.bad_rows == "reject":
         what, why = _broken(gathering)
         raise UserError(what, why=why, fix=WAY_OUT)
-    table = finished(gathering.table(without=bad), pipeline.data)
+    table = finished(gathering.table(without=bad if len(bad) else None), pipeline.data)
     _sides(pipeline, table)
     return len(table), len(bad)
 

@@ -141,14 +141,14 @@ def test_deep_check_finds_what_a_family_refuses(
 def test_deep_check_reads_the_data_and_keeps_nothing(folder: Path) -> None:
     good = RUNNER.invoke(APP, ["check", "--deep", "good"])
     assert good.stdout.strip() == "ok good.yaml: 442 rows"
-    assert "--deep" in RUNNER.invoke(APP, ["check", "good"]).stdout
+    assert "--deep" in RUNNER.invoke(APP, ["check", "good"]).stderr
 
     rows = folder / "rows.csv"
     file = folder / "mine.yaml"
     file.write_text(EXAMPLE.replace("sklearn://diabetes", "file://rows.csv"))
     for content, words in (
         (None, "No such file"),
-        (b"age;sex;bmi\n1;2;3\n", "is options.sep ';'?"),
+        (b"age;sex;bmi\n1;2;3\n", "Name the separator"),
         (b"age,sex,bmi\n1,2,3\n", "column 'bp' is missing"),
     ):
         if content:
@@ -175,7 +175,15 @@ def test_deep_check_finds_bad_rows(folder: Path) -> None:
     assert "row 7: bmi is -1" in result.stderr
     (folder / "mine.yaml").write_text(text.replace("bad_rows: reject", "bad_rows: drop"))
     result = RUNNER.invoke(APP, ["check", "--deep", "mine"])
-    assert result.stdout.strip() == "ok mine.yaml: 441 rows, 1 bad ones left out"
+    assert result.stdout.strip() == "ok mine.yaml: 441 rows, 1 more left out as bad"
+
+
+def test_data_out_of_reach_are_no_mistake_of_the_file(folder: Path) -> None:
+    text = EXAMPLE.replace("sklearn://diabetes", "s3://lake/rows.csv")
+    (folder / "mine.yaml").write_text(text.replace("connection: null", "connection: sales"))
+    result = RUNNER.invoke(APP, ["check", "--deep", "mine"])
+    assert "There is no connection 'sales'" in result.stderr
+    assert result.exit_code == 3
 
 
 def test_a_yml_file_is_no_pipeline(folder: Path) -> None:
