@@ -27,9 +27,6 @@ class Report:
     def names(self, where: str, found: Sequence[str]) -> None:
         """Compare the names of a table's columns with the file's."""
         columns, drift = self.data.columns, self.data.drift
-        if len(found) == 1 and (sep := _separator(found[0], columns)):
-            self._refuse(where, f"its one column is {found[0]!r}: is options.sep {sep!r}?")
-            return
         for name in columns:
             if name not in found:
                 near = difflib.get_close_matches(name, [c for c in found if c not in columns], 1)
@@ -81,11 +78,3 @@ class Report:
 
     def _refuse(self, where: str, what: str) -> None:
         self.problems.setdefault(where, []).append(what)
-
-
-def _separator(header: str, columns: Collection[str]) -> str | None:
-    """What parts the columns of a header that was taken for one name."""
-    for sep in (";", "\t", "|", ","):
-        if sep in header and {name.strip(' "') for name in header.split(sep)} & set(columns):
-            return sep
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import tarfile
 import warnings
@@ -109,6 +110,7 @@ def _pieces(
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 piece = next(found, None)
         except (*DAMAGED, *_ODD) as err:
+            _check_separator(uri, path, options, kind)
             raise UserError(
                 f"{uri} cannot be read as {kind}.",
                 why=f"{type(err).__name__}: {err}",
@@ -121,13 +123,33 @@ def _pieces(
             if first:  # a compressed file of nothing has some bytes
                 raise UserError(f"{uri} is empty.", fix="Ask its publisher, or leave it out.")
             return
-        first = False
         if not isinstance(piece, pd.DataFrame):
             raise UserError(
                 f"The 'options' of source {source.uri} must give a table. "
                 f"Got {type(piece).__name__} instead."
             )
+        if first and len(piece.columns) == 1 < len(data.columns) - len(source.constants):
+            _check_separator(uri, path, options, kind)
+        first = False
         yield _with_constants(source, piece)
+
+
+def _check_separator(uri: str, path: Path, options: dict[str, Any], kind: Format) -> None:
+    """Raise an error of its own if the header of a CSV file was taken for one column."""
+    if kind != "csv":
+        return
+    try:
+        header = [str(name) for name in pd.read_csv(path, **(options | {"nrows": 0})).columns]
+    except (*DAMAGED, *_ODD):
+        return
+    used = [sep for sep in (";", "\t", "|", ",") if len(header) == 1 and sep in header[0]]
+    if used:
+        raise UserError(
+            f"{uri} cannot be read as csv.",
+            why=f"All of its header is one column: {header[0]}.",
+            fix=f"Name the separator in options of the source in the pipeline file, e.g. "
+            f"options: {{sep: {json.dumps(used[0])}}}.",
+        )
 
 
 _ENCODING = (

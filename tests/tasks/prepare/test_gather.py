@@ -202,12 +202,3 @@ def test_a_number_and_its_text_are_one_name(make_pipeline: Make) -> None:
     raw = pd.DataFrame([[1, 2, 3]], columns=[0, "0", "y"])
     with pytest.raises(UserError, match="'0' is there twice"):
         gathered(make_pipeline({"columns": {"0": {}, "y": {}}}), raw).check()
-
-
-@pytest.mark.parametrize("sep", [";", "\t", "|"])
-def test_a_file_of_another_separator_is_told_as_such(make_pipeline: Make, sep: str) -> None:
-    raw = pd.DataFrame({sep.join(COLUMNS): [sep.join(["1", "a", "2"])]})
-    with pytest.raises(UserError) as err:
-        gathered(make_pipeline({"columns": COLUMNS}), raw).check()
-    assert f"is options.sep {sep!r}?" in err.value.why
-    assert "missing" not in err.value.why

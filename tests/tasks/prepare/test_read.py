@@ -327,3 +327,21 @@ def fetched(path: Path, **source: Any) -> Fetched:
     return Fetched(
         source=source, files=(File(uri=source.uri, sha256="0" * 64, size=1),), paths=(path,)
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "separator"),
+    [
+        ("y;zip;at\n1;2;3\n", '";"'),
+        ("y;zip;at\n1,5;2;3\n2,5;2;3\n", '";"'),  # decimal commas: rows longer than the header
+        ("y\tzip\tat\n1\t2\t3\n", r'"\t"'),
+    ],
+)
+def test_a_separator_that_was_not_named_is_told_as_such(
+    tmp_path: Path, rows: str, separator: str
+) -> None:
+    path = written(tmp_path / "x.csv", rows)
+    for read_it in (lambda s: read_all(s, DATA), lambda s: read(s, DATA)):
+        with pytest.raises(UserError) as err:
+            read_it(fetched(path, constants={"color": "red"}))
+        assert f"sep: {separator}" in err.value.fix
