@@ -38,9 +38,8 @@ class Site:
 def configuration(site: Site, upstreams: Mapping[str, Path]) -> Json:
     """The whole configuration; `upstreams` has each model's folder of upstream files."""
     models = [_answer({"path": ["/health"]}, 200, {"status": "ok"})]
-    if upstreams:
-        models.append(_slash([f"/models/{name}" for name in upstreams]))
-    models += [_model(name, folder) for name, folder in upstreams.items()]
+    for name, folder in upstreams.items():
+        models += [_slash(f"/models/{name}"), _model(name, folder)]
     missing = [
         _answer(
             None,
@@ -120,7 +119,7 @@ def _model(name: str, folder: Path) -> Json:
 
 def _pages(site: Site) -> list[Json]:
     """What people look at: the start page, Airflow and MLflow."""
-    routes = [_start_page(site.page), _slash(["/airflow", "/mlflow"])]
+    routes = [_start_page(site.page), _slash("/airflow"), _slash("/mlflow")]
     if site.airflow:
         # Airflow knows of its prefix (`base_url`), MLflow's pages only use relative addresses.
         routes.append(_forward("/airflow/*", site.airflow, strip=""))
@@ -131,14 +130,19 @@ def _pages(site: Site) -> list[Json]:
     return routes
 
 
-def _slash(paths: list[str]) -> Json:
+def _slash(path: str) -> Json:
     """Lead a browser from where a folder's slash was left out."""
+    # The path that was asked for must not be repeated: as //host it would lead elsewhere.
     handler = {
         "handler": "static_response",
         "status_code": "302",
-        "headers": {"Location": ["{http.request.uri.path}/"]},
+        "headers": {"Location": [f"{path}/"]},
     }
-    return {"match": [{"path": paths}], "handle": [handler], "terminal": True}
+    return {
+        "match": [{"path": [path], "method": ["GET", "HEAD"]}],
+        "handle": [handler],
+        "terminal": True,
+    }
 
 
 def _start_page(folder: Path) -> Json:
