@@ -97,14 +97,19 @@ class Airflow:
             return None
 
     def log_tail(self, dag_id: str, run_id: str, task: TaskState, lines: int = 15) -> list[str]:
-        """Why a task's last try failed, or, where it does not say, its last messages."""
+        """The last messages of a task's last try, from its last error on if it has one."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task}/logs/{task.try_number}"
         try:
             content = self.get(path, map_index=task.map_index, full_content=True)["content"]
         except NotFoundError:
             return []
-        reasons = [line for entry in content for line in _errors(entry)]
-        return (reasons or [line for entry in content for line in _messages(entry)])[-lines:]
+        said: list[str] = []
+        for entry in content:
+            if errors := _errors(entry):
+                said = errors
+            else:
+                said += _messages(entry)
+        return said[-lines:]
 
     def wait(
         self, dag_id: str, run_id: str, poll: Callable[[], object] | None = None, every: float = 1.0

@@ -197,7 +197,7 @@ def _target(name: str, to: int | None) -> int:
     why = f"Versions to choose from: {', '.join(map(str, candidates)) or 'none'}."
     if target is None:
         raise UserError(
-            f"{name} has no version with the alias 'previous': none is left of before {champion}.",
+            f"{name} has no version with the alias 'previous': no earlier champion is on record.",
             why=why,
             fix="--to V",
         )

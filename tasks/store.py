@@ -41,9 +41,10 @@ def client() -> S3Client:
         )
     except ValueError as err:
         raise UserError(
-            f"The object store cannot be reached at {ours.s3_endpoint!r}.",
+            f"The object store cannot be {ours.s3_endpoint} in {ours.aws_region}.",
             why=f"{err}.",
-            fix="MLFLOW_S3_ENDPOINT_URL must be a whole address, e.g. http://minio:9000.",
+            fix="MLFLOW_S3_ENDPOINT_URL is a whole address, e.g. http://minio:9000, and "
+            "AWS_DEFAULT_REGION a name such as us-east-1.",
         ) from err
 
 

@@ -42,6 +42,8 @@ class Progress:
 
     def _queue(self) -> str:
         """Behind which run this one waits: a pipeline has one at a time."""
+        if self.stages != STAGES or self.airflow.run_state(self.dag_id, self.run_id) != "queued":
+            return ""
         first = self.airflow.active_run(self.dag_id)
         return f"   waits for {first} to end" if first not in (None, self.run_id) else ""
 

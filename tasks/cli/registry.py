@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import getpass
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,11 +44,10 @@ def history(
         out.print(f"{name} has no history yet.", highlight=False)
         return
     table = Table(box=None, pad_edge=False)
-    zone = datetime.now().astimezone().tzname()
-    for column in (f"when ({zone})", "what", "versions", "who", "why"):
+    for column in ("when", "what", "versions", "who", "why"):
         table.add_column(column, overflow="fold")
     for entry in entries:
-        when = entry.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        when = entry.at.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
         table.add_row(
             when, _what(entry), _versions(entry), escape(entry.actor), escape(entry.reason)
         )

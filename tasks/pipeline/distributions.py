@@ -190,9 +190,8 @@ def _forgotten_log(
         and not written
         and 0 < args["low"] < args["high"] <= 1
     ):
-        low, high = raw[:2]
-        fix = (
-            f"Write [log({low}), log({high})], or uniform for the numbers "
-            f"from {math.exp(args['low']):.3g} to {math.exp(args['high']):.3g}."
-        )
+        low, high, *step = raw
+        written_out = ", ".join([f"log({low})", f"log({high})", *map(str, step)])
+        other = ", ".join(f"log({math.exp(args[bound]):.3g})" for bound in ("low", "high"))
+        fix = f"Write [{written_out}]; for what they would be as logarithms, [{other}]."
         yield Problem(path, "have logarithms as its bounds", raw, fix=fix)

@@ -37,7 +37,7 @@ def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY)
                 "version": version,
                 "columns": scorer.reader.schema.to_dict() if scorer.reader.schema else None,
                 "paths": {
-                    "POST invocations": "rows to predictions: JSON as MLflow takes it, or CSV",
+                    "POST invocations": "rows to predictions, as JSON, CSV or Parquet",
                     "GET ping": "whether it answers",
                     "GET version": "what answers",
                     "GET status": "how busy it is",

@@ -56,7 +56,10 @@ def _listed(name: str, addresses: tuple[str, ...], servers: Mapping[str, Deploym
     mlflow = any(one.builder == "mlflow" for one in known) or settings().docker_network
     if mlflow and any(pings(address) for address in addresses):
         return Endpoint(url(name), version, "running")
-    starting = any(server.state == "starting" for server in known)
+    starting = any(
+        server.state == "starting" or (server.state == "running" and server.young)
+        for server in known
+    )
     return Endpoint(url(name), version, "starting" if starting else "failed")
 
 

@@ -114,10 +114,7 @@ class ProcessTarget:
             command = _read(program) if program.startswith(_PREFIX) else None
             if command and name in (None, command.name):
                 one = command.deployment(_STATES.get(process.state, "stopped"))
-                # The supervisor calls it running while it still loads its model.
-                young = one.state == "running" and process.uptime_s < _YOUNG_S
-                loads = young and not one.answers()
-                found.append(replace(one, state="starting") if loads else one)
+                found.append(replace(one, young=process.uptime_s < _YOUNG_S))
         return sorted(found, key=lambda one: (one.name, one.version))
 
     def clean(self, name: str, keep: set[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
@@ -29,6 +29,8 @@ class Deployment:
     state: State
     builder: Builder = "mlops"
     """Whose server it is: MLflow's own tells neither its version nor what it is doing."""
+    young: bool = field(default=False, compare=False)
+    """Whether it may still load its model, though it counts as running."""
 
     @property
     def address(self) -> str:

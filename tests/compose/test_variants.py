@@ -126,7 +126,7 @@ def test_a_search_runs_on_the_workers_and_survives_one_of_them(
     with reached(grown, tmp_path_factory.mktemp("home")) as chain:
         run = chain.train(steady.NAME, trials=TRIALS, slots=2)
         search = chain.parent(steady.NAME, run)
-        # the limits are those of a machine on which two more stacks run
+        # the limits are those of a machine on which another stack is being killed again and again
         until(lambda: len(fitting(grown)) == 2, 180, "each worker has a slot")
         until(lambda: rows(search), 180, "trials are recorded")
         before = rows(search)

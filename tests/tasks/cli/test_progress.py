@@ -14,6 +14,8 @@ def line(
     tasks = [TaskState(task, -1, state, 1) for task, state in states.items()]
     monkeypatch.setattr(Airflow, "tasks", lambda *_: tasks)
     monkeypatch.setattr(Airflow, "active_run", lambda *_: active)
+    queued = not any(states.values())
+    monkeypatch.setattr(Airflow, "run_state", lambda *_: "queued" if queued else "running")
     progress = Progress("train__wine", "run_2")
     progress.update()
     return progress.line.plain

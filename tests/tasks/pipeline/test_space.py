@@ -294,7 +294,8 @@ def test_what_an_expression_can_give(
         ({"loguniform": ["log(0)", 1]}, "x.loguniform.0", "with NUMBER > 0"),
         ({"loguniform": ["log(-1)", 1]}, "x.loguniform.0", "with NUMBER > 0"),
         ({"loguniform": [0.001, 100]}, "x.loguniform.1", "Write log(100)."),
-        ({"loguniform": [0.01, "0.3"]}, "x.loguniform", "Write [log(0.01), log(0.3)], or uniform"),
+        ({"loguniform": [0.01, "0.3"]}, "x.loguniform", "Write [log(0.01), log(0.3)]; for"),
+        ({"qloguniform": [0.1, 0.9, 0.1]}, "x.qloguniform", "Write [log(0.1), log(0.9), 0.1]; for"),
         ({"quniform": [0, 1, 0]}, "x.quniform.2", "be greater than 0 (q)"),
         (
             {"quniform": [0, 1e308, 1e-308]},
