@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from benchmarks.compose import memory
 from tests.compose.conftest import Project, new_project, remove, sign_in
+from tests.published import PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class FirstUp:
 @pytest.fixture(scope="package")
 def first_up(tree: Path) -> Iterator[FirstUp]:
     """The stack of these tests, measured when it had just come up; gone after the last of them."""
-    made = new_project(tree)
+    names = {uri: Path(path).name for uri, path in PUBLISHED.items()}
+    made = new_project(tree).with_env(MLOPS_SOURCE_MAP=json.dumps(names))
     try:
         made.up()
         yield FirstUp(made, memory(made.name))
