@@ -98,10 +98,7 @@ def _as_request(content: bytes, file: str) -> bytes:
     try:
         data: Any = json.loads(content)
     except ValueError as err:
-        lines = [line for line in content.splitlines() if line.strip()]
-        if len(lines) < 2:
-            raise UserError(f"{file} is not valid JSON.", why=str(err)) from err
-        data = [_record(line, number, file) for number, line in enumerate(lines, 1)]
+        data = _lines(content, file, str(err))
     if isinstance(data, dict) and any(name in data for name in _FORMATS):
         return content
     if isinstance(data, dict) and {"columns", "data"} <= data.keys():
@@ -109,11 +106,18 @@ def _as_request(content: bytes, file: str) -> bytes:
     return json.dumps({"dataframe_records": data if isinstance(data, list) else [data]}).encode()
 
 
-def _record(line: bytes, number: int, file: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as err:
-        raise UserError(f"{file} is not valid JSON, line {number} neither.", why=str(err)) from err
+def _lines(content: bytes, file: str, else_wrong: str) -> list[Any]:
+    """JSON lines; `else_wrong` is why the file is no JSON as a whole."""
+    records: list[Any] = []
+    for number, line in enumerate(filter(bytes.strip, content.splitlines()), 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as err:
+            why = f"line {number}: {err}" if records else else_wrong
+            raise UserError(f"{file} is not valid JSON.", why=why) from err
+    if not records:
+        raise UserError(f"{file} is not valid JSON.", why=else_wrong)
+    return records
 
 
 def _as_plain_csv(content: bytes, file: str, sep: str, decimal: str, encoding: str) -> bytes:

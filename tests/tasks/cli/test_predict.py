@@ -130,7 +130,8 @@ def test_csv_as_spreadsheets_write_it(tmp_path: Path) -> None:
         (b"age\n1", ("--sep", "."), "another than the rest"),
         (b"age\n1", ("--encoding", "nothing"), "encoding 'nothing'"),
         (b'{"age": 1}', ("--sep", ";"), "is no CSV"),
-        (b'{"age": 1}\n{"age": 2', (), "line 2 neither"),
+        (b'{"age": 1}\n{"age": 2', (), "line 2: Expecting"),
+        (b'{"age":\n1', (), "line 2 column 2"),
         (b"[", (), "is not valid JSON"),
     ],
 )
