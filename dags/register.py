@@ -33,7 +33,8 @@ with DAG(
         "run_id": Param(
             type="string", pattern="^[0-9a-f]{32}$", description="the run that logged the model"
         ),
-        "name": Param(type="string", enum=load.names(), description="the pipeline"),
+        # Names to choose from, no enum: it would refuse a file that is newer than this reading.
+        "name": Param(type="string", examples=load.names(), description="the pipeline"),
         "snapshot": Param(
             None,
             type=["null", "string"],

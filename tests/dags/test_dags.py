@@ -133,5 +133,5 @@ def test_register_is_one_light_dag_for_all_pipelines(folder: Path) -> None:
     (dag,) = found["dags"].values()
     assert dag["tasks"] == ["register", "gate", "build", "promote"]
     assert dag["undocumented"] == []
-    assert dag["forms"]["name"]["enum"] == ["one", "three", "two"]
+    assert dag["forms"]["name"]["examples"] == ["one", "three", "two"]
     assert set(dag["forms"]) == {"run_id", "name", "snapshot", "model"}
