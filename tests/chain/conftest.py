@@ -31,8 +31,11 @@ class Chain:
 
     def train(self, name: str, **conf: Any) -> str:
         """Trigger `train__NAME`, once Airflow knows it; returns the DAG run's id."""
-        until(lambda: self.airflow.dag_exists(f"train__{name}"), 120, f"train__{name} is parsed")
-        return self.airflow.trigger(f"train__{name}", conf)
+        dag = f"train__{name}"
+        if not self.airflow.dag_exists(dag):
+            self.airflow.read_again("train")
+        until(lambda: self.airflow.dag_exists(dag), 120, f"{dag} is parsed")
+        return self.airflow.trigger(dag, conf)
 
     def finish(self, name: str, run_id: str, timeout: float = 400) -> str:
         """Wait for the end of a DAG run; returns its state."""
