@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,8 @@ PREPARATION, NETWORK, ABOUT = "preparation.skops", "network.keras", "about.json"
 TRUSTED_TYPES = ("numpy.dtype",)
 """SimpleImputer keeps the dtype it was fitted on; skops saves it as an empty array."""
 BATCH = 4096
+CHATTER = re.compile(rb"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+"""TensorFlow's notes, such as that there is no GPU, and the warning that it prints with them."""
 
 
 class KerasModel:
@@ -60,9 +66,33 @@ class KerasModel:
 def library() -> Any:
     """Keras, imported by the first call: it takes seconds."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what fails is raised as well
-    import keras
+    if "keras" in sys.modules or not hasattr(os, "memfd_create"):
+        import keras
 
+        return keras
+    with _without_chatter():
+        import keras
     return keras
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keep what TensorFlow says of itself out of the log: no setting of 2.21 silences its import.
+
+    All else that is written to standard error meanwhile comes out afterwards.
+    """
+    kept = os.dup(2)
+    with os.fdopen(os.memfd_create("stderr"), "w+b") as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            said.seek(0)
+            for line in said:
+                if not CHATTER.match(line):
+                    os.write(2, line)
 
 
 def outputs(network: Any, rows: Any) -> NDArray[np.float64]:

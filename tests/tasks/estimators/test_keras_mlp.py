@@ -34,6 +34,23 @@ def test_the_module_does_without_its_library() -> None:
     assert done.stdout.strip() == "set()"
 
 
+NOISE = """
+import os
+from tasks import keras_model
+with keras_model._without_chatter():
+    os.write(2, b"I0000 00:00:1 port.cc:153] a note\\nreal trouble\\n")
+keras_model.library()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere TensorFlow's notes are shown")
+def test_importing_the_library_says_nothing_and_hides_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NOISE], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "real trouble\n"
+
+
 def test_it_stops_early_with_the_weights_of_the_best_epoch() -> None:
     network = KerasMLPRegressor(**FEW, learning_rate=0.05, patience=3)
 
