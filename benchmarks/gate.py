@@ -51,10 +51,8 @@ from tasks.stack import ports, stack
 from tasks.stack.home import Home
 
 CASES = 300
-SEARCHED = 40
-"""Cases of a family that tell how much better is as much as can be shown."""
 ROUGH = 200
-"""Resamples of those: they tell a standard error, no bound."""
+"""Resamples that tell a standard error, where no bound is asked for."""
 FALSE_GOAL, POWER_GOAL = 0.05, 0.9
 
 
@@ -156,8 +154,8 @@ def measured(name: str, count: int, pool: ProcessPoolExecutor) -> str:
     certain = [replace(one, trained=math.inf) for one in cases]
     narrow = list(pool.map(judged, certain, chunksize=4))
     of_family = [[one for one in cases if one.family == number] for number in range(len(points))]
-    searched = [group[:SEARCHED] for group in of_family]
-    shares = list(pool.map(partial(detectable, pipeline), searched))
+    # All cases: of 40, chance moved their mean by a sixth of a decision's standard error.
+    shares = list(pool.map(partial(detectable, pipeline), of_family))
     better = list(pool.map(judged, cases, [shares[one.family] for one in cases], chunksize=4))
     return (
         f"| `{name}` | {pipeline.metric.name} | {len(points)} "

@@ -97,17 +97,18 @@ class Airflow:
             return None
 
     def log_tail(self, dag_id: str, run_id: str, task: TaskState, lines: int = 15) -> list[str]:
-        """The last messages of a task's last try, from its last error on if it has one."""
+        """The last messages of a task's last try; after its last error only what is as grave."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task}/logs/{task.try_number}"
         try:
             content = self.get(path, map_index=task.map_index, full_content=True)["content"]
         except NotFoundError:
             return []
         said: list[str] = []
+        failed = False
         for entry in content:
-            if errors := _errors(entry):
-                said = errors
-            else:
+            if error := _error(entry):
+                said, failed = [error], True
+            elif not failed or _grave(entry):
                 said += _messages(entry)
         return said[-lines:]
 
@@ -171,10 +172,14 @@ def _messages(entry: dict[str, Any] | str) -> list[str]:
     return [] if entry["event"].startswith("::") else [entry["event"]]
 
 
-def _errors(entry: dict[str, Any] | str) -> list[str]:
-    """The exceptions of a log entry, without their frames."""
-    errors = entry.get("error_detail") or [] if isinstance(entry, dict) else []
-    return [f"{error['exc_type']}: {error['exc_value']}" for error in errors]
+def _error(entry: dict[str, Any] | str) -> str:
+    """The exception of a log entry, without its frames and its causes: ours name them."""
+    errors = entry.get("error_detail") if isinstance(entry, dict) else None
+    return f"{errors[0]['exc_type']}: {errors[0]['exc_value']}" if errors else ""
+
+
+def _grave(entry: dict[str, Any] | str) -> bool:
+    return isinstance(entry, dict) and entry.get("level") in {"error", "critical"}
 
 
 class NotFoundError(MlopsError, LookupError):

@@ -213,7 +213,7 @@ def test_bad_input_fails_in_prepare_without_a_second_try(chain: Chain, trouble: 
     (prepare,) = [t for t in chain.airflow.tasks(f"train__{name}", run) if t.task == "prepare"]
     assert prepare.state == "failed"
     assert prepare.try_number == 1
-    reason, *_ = chain.airflow.log_tail(f"train__{name}", run, prepare)
+    (reason,) = chain.airflow.log_tail(f"train__{name}", run, prepare)
     said = {"unknown key": "nonsense", "wrong checksum": "sha256", "missing column": "z",
             "one value": "y"}[trouble]  # fmt: skip
     assert said in reason
