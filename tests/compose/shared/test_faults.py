@@ -127,7 +127,7 @@ def test_each_service_is_killed_in_turn_and_all_at_once_during_a_search(
         until(lambda: len(rows(search)) > len(before), 180, f"the search goes on after {service}")  # noqa: B023
         after = rows(search)
         assert {tid: after[tid] for tid in before} == before, "a recorded trial ran again"
-    assert len(rows(search)) < TRIALS, "the search ended before all were killed at once"
+    assert chain.state(NAME, run) == "running"
     docker("kill", *(project.service(service)["Id"] for service in SERVICES))
     project.up()
     assert chain.finish(NAME, run) == "success"
