@@ -20,14 +20,10 @@ import math
 import multiprocessing
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from statistics import NormalDist, fmean, median
 from typing import Any
 
@@ -36,6 +32,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks import machine
+from benchmarks.stack import own_home, quiet
 from tasks import metrics, model
 from tasks.gate import bootstrap, drawn
 from tasks.gate.bootstrap import Improvement
@@ -46,9 +43,7 @@ from tasks.pipeline.metrics import PROBABILITIES
 from tasks.pipeline.schema import Pipeline
 from tasks.prepare.make import made
 from tasks.prepare.snapshot import UNIT, read_part
-from tasks.settings import settings
-from tasks.stack import ports, stack
-from tasks.stack.home import Home
+from tasks.stack import stack
 
 CASES = 300
 ROUGH = 200
@@ -167,26 +162,6 @@ def measured(name: str, count: int, pool: ProcessPoolExecutor) -> str:
     )
 
 
-@contextmanager
-def _own_store() -> Iterator[None]:
-    """PostgreSQL and the object store in a folder that goes afterwards, for `made`."""
-    with tempfile.TemporaryDirectory(prefix="mlops-benchmark-") as folder:
-        home = Home(Path(folder) / "home")
-        os.environ["MLOPS_HOME"] = str(home.root)
-        settings.cache_clear()
-        home.create()
-        ports.save(home, ports.Ports(*(ports.unused() for _ in range(5))))
-        stack.start(only=("postgres", "store"), report=_quiet)
-        try:
-            yield
-        finally:
-            stack.down(wipe=True, report=_quiet)
-
-
-def _quiet(text: str) -> None:
-    del text
-
-
 def main() -> None:
     """Print the table."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else CASES
@@ -207,11 +182,12 @@ def main() -> None:
     print(f"| {' | '.join(heads)} |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
     with (
-        _own_store(),
+        own_home(),
         ProcessPoolExecutor(
             os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
         ) as pool,
     ):
+        stack.start(only=("postgres", "store"), report=quiet)  # for `made`
         for name in chosen:
             print(measured(name, count, pool), flush=True)
     print(f"\n{time.perf_counter() - began:.0f} s; confidence and resamples of the files")

@@ -29,6 +29,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks import machine
+from benchmarks.stack import quiet
 from tasks import tracking
 from tasks.evaluate.provenance import requirements
 from tasks.serving import engine, image
@@ -56,7 +57,7 @@ def main() -> None:
     """Print the table."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     with _own_names():
-        stack.start(only=("postgres", "store", "mlflow"), report=_quiet)
+        stack.start(only=("postgres", "store", "mlflow"), report=quiet)
         for seed in (1, 2):
             _register(seed)
         found: dict[str, list[Result]] = {"ours": [], "MLflow's": []}
@@ -145,7 +146,7 @@ def _own_names() -> Iterator[None]:
             yield
         finally:
             _remove()
-            stack.down(wipe=True, report=_quiet)
+            stack.down(wipe=True, report=quiet)
 
 
 def _remove() -> None:
@@ -181,10 +182,6 @@ def _print(found: dict[str, list[Result]]) -> None:
             f"| {title} | {statistics.median(ours):.1f} | {statistics.median(theirs):.1f} "
             f"| {ratio:.3f} | {GOALS.get(field, '')} |"
         )
-
-
-def _quiet(text: str) -> None:
-    del text
 
 
 if __name__ == "__main__":

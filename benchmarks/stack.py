@@ -27,14 +27,14 @@ GOAL_S, GOAL_GB = 60, 2.0
 
 def main() -> None:
     """Print both tables."""
-    with _own_home() as home:
+    with own_home() as home:
         empty = _timed_start()
-        _timed(lambda: stack.down(report=_quiet))
+        _timed(lambda: stack.down(report=quiet))
         used = _timed_start()
         again = _timed_start()
         time.sleep(SETTLE_S)
         memory = _memory(home)
-        end = _timed(lambda: stack.down(report=_quiet))
+        end = _timed(lambda: stack.down(report=quiet))
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| from `up` to healthy | s | goal |")
     print("|---|---:|---:|")
@@ -54,7 +54,8 @@ def main() -> None:
 
 
 @contextmanager
-def _own_home() -> Iterator[Home]:
+def own_home() -> Iterator[Home]:
+    """A state folder and ports of its own; what was started there is ended and gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="mlops-benchmark-") as folder:
         home = Home(Path(folder) / "home")
         os.environ["MLOPS_HOME"] = str(home.root)
@@ -64,11 +65,11 @@ def _own_home() -> Iterator[Home]:
         try:
             yield home
         finally:
-            stack.down(wipe=True, report=_quiet)
+            stack.down(wipe=True, report=quiet)
 
 
 def _timed_start() -> float:
-    return _timed(lambda: stack.start(report=_quiet))
+    return _timed(lambda: stack.start(report=quiet))
 
 
 def _timed(action: object) -> float:
@@ -90,7 +91,8 @@ def _memory(home: Home) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _quiet(text: str) -> None:
+def quiet(text: str) -> None:
+    """Report nothing."""
     del text
 
 

@@ -16,28 +16,17 @@ from tasks.prepare import make
 from tasks.prepare.snapshot import read_part
 from tasks.settings import settings
 from tests.chain.conftest import Chain, mlops
+from tests.tasks.test_register import FILE
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
-TEXT = """\
-description: Progression of diabetes, by hand
-owner: tests
-data:
-  sources: [{uri: "sklearn://diabetes"}]
-  target: target
-  task: regression
-  columns:
-    {age: {}, sex: {}, bmi: {}, bp: {}, s1: {}, s2: {}, s3: {}, s4: {}, s5: {}, s6: {}, target: {}}
-search: {trials: 1, slots: 1, space: {estimator: ridge}}
-metric: rmse
-"""
 NAME = "by_hand"
 
 
 @pytest.fixture(scope="module")
 def run_id(chain: Chain) -> str:
     """A run of a person's, in an experiment of its own."""
-    (settings().pipelines / f"{NAME}.yaml").write_text(TEXT)
+    (settings().pipelines / f"{NAME}.yaml").write_text(FILE)
     pipeline = load(NAME)
     snapshot = make.made(pipeline)
     rows = read_part(snapshot, "train")
