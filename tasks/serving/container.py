@@ -100,7 +100,7 @@ class ContainerTarget:
             for one in _at(deployment):
                 with suppress(docker.errors.NotFound):
                     one.stop(timeout=GRACE_S + 5)
-                    one.remove(force=True, v=True)
+                engine.remove(one)
             if not _containers(deployment.name, deployment.version):
                 models.forget(deployment.name, deployment.version)
 
@@ -234,7 +234,7 @@ def _create(name: str, version: int, number: int, wanted: _Wanted) -> Any:
     try:
         made.start()
     except docker.errors.APIError as err:
-        made.remove(force=True, v=True)
+        engine.remove(made)
         if any(words in str(err.explanation) for words in _PORT_TAKEN):
             raise UnavailableError("The server's port is taken.", why=str(err)) from err
         raise
@@ -253,7 +253,7 @@ def _revive(container: Any) -> bool:
     try:
         container.start()
     except docker.errors.APIError:  # its port is taken, or its network was made again
-        container.remove(force=True, v=True)
+        engine.remove(container)
         return False
     container.reload()
     return True

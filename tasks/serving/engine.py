@@ -7,8 +7,9 @@ from the labels of images and containers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 
 import docker.errors
@@ -71,3 +72,18 @@ def ours(**labels: str | int) -> dict[str, list[str]]:
     """A filter for what is this project's and carries these labels (`model` for `mlops.model`)."""
     wanted = {"project": settings().compose_project, **labels}
     return {"label": [f"mlops.{key}={value}" for key, value in wanted.items()]}
+
+
+def remove(container: Any) -> None:
+    """Remove a container, running or not; it is gone when this returns, whoever removed it.
+
+    Raises:
+        docker.errors.APIError: It cannot be removed.
+    """
+    with suppress(docker.errors.NotFound):
+        try:
+            container.remove(force=True, v=True)
+        except docker.errors.APIError as err:
+            if err.status_code != HTTPStatus.CONFLICT:  # that is another's removal under way
+                raise
+            container.wait(condition="removed")

@@ -108,8 +108,7 @@ def clean(name: str, keep: set[int]) -> None:
 def _remove_killed_builds() -> None:
     for one in client().containers.list(all=True, filters=engine.ours(), ignore_removed=True):
         if engine.REPLICA not in one.labels and one.status != "running":
-            with suppress(docker.errors.NotFound):
-                one.remove(force=True, v=True)
+            engine.remove(one)
 
 
 def _remove_unused_layers() -> None:

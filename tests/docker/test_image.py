@@ -8,10 +8,13 @@ import multiprocessing
 import os
 import re
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import docker.errors
 import pytest
 from sklearn.linear_model import LinearRegression, Ridge
 
@@ -279,6 +282,24 @@ def test_a_killed_build_leaves_nothing_after_the_next_clean(built: Image, tmp_pa
     ContainerTarget().clean(NAME, {1})
     assert left() == ([], [])
     assert image.find(NAME, 1, "mlops") == built
+
+
+def test_a_container_that_others_remove_as_well_is_gone(built: Image) -> None:
+    at_once = threading.Barrier(8)
+
+    def remove(name: str) -> None:
+        one = engine.client().containers.get(name)
+        at_once.wait()
+        engine.remove(one)
+        with pytest.raises(docker.errors.NotFound):
+            one.reload()
+
+    for _ in range(3):
+        made = engine.client().containers.run(
+            built.tag, ["-c", "input()"], entrypoint=["python"], stdin_open=True, detach=True
+        )
+        with ThreadPoolExecutor(at_once.parties) as pool:
+            list(pool.map(remove, [made.id] * at_once.parties))
 
 
 def running(names: list[str]) -> list[str]:
