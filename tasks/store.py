@@ -136,7 +136,7 @@ def _split(uri: str) -> tuple[str, str]:
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")  # no urlsplit: a key may hold # and ?
     if scheme != "s3" or not bucket:
-        raise ValueError(f"The 'uri' of an object must be s3://bucket/key. Got {uri!r} instead.")
+        raise UserError(f"The URI of an object must be s3://bucket/key. Got {uri!r} instead.")
     return bucket, key
 
 

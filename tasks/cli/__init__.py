@@ -20,6 +20,7 @@ def application() -> typer.Typer:
 
     app = typer.Typer(
         help="From one YAML file to a tuned, judged, promoted and served model.",
+        epilog="`./mlops lock` writes the locked requirements again; with --check it tries them.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

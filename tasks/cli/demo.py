@@ -96,7 +96,7 @@ def _show(result: dict[str, Any]) -> None:
     """The leaderboard, the decision, the endpoint and a prediction."""
     from tasks.cli.registry import leaderboard
 
-    out.rule("leaderboard", align="left")
+    out.rule(f"leaderboard{' of the last search' if 'unchanged' in result else ''}", align="left")
     leaderboard(NAME, limit=10)
     out.rule("decision", align="left")
     _say(result["text"])

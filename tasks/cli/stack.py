@@ -1,4 +1,4 @@
-"""`./mlops up`, `down`, `status`, `logs`, `doctor`, `env`, `login`: the servers."""
+"""`./mlops up`, `down`, `status`, `logs`, `doctor`, `env`, `login`, `cat`: the servers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (up, down, status, logs, doctor, env, login):
+    for command in (up, down, status, logs, doctor, env, login, cat):
         app.command()(command)
 
 
@@ -147,6 +147,15 @@ def login() -> None:
     table = places()
     table.add_row("endpoints", f"{settings().gateway_url}/models/NAME/invocations", "")
     out.print(table, soft_wrap=True)
+
+
+def cat(
+    uri: Annotated[str, typer.Argument(help="of an object, as messages name it: s3://…")],
+) -> None:
+    """Print a file of the object store, such as the list of a table's bad rows."""
+    from tasks import store
+
+    typer.echo(store.get_bytes(uri), nl=False)
 
 
 def places() -> Table:

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks import store
+from tasks.commands import typed
 from tasks.connections import Lookup
 from tasks.errors import UserError
 from tasks.pipeline.schema import Pipeline, Source
@@ -179,8 +180,8 @@ def _clean(pipeline: Pipeline, gathering: Gathering) -> tuple[pd.DataFrame, Drop
     bad, report = failed.bad, _report(pipeline.name, failed.report)
     what, why = _broken(gathering)
     if data.bad_rows == "reject":
-        raise UserError(what, why=why, fix=f"A list: {report}\n{WAY_OUT}")
-    log.warning("%s They are dropped; a list: %s\n%s", what, report, why)
+        raise UserError(what, why=why, fix=f"A list: {typed(f'cat {report}')}\n{WAY_OUT}")
+    log.warning("%s They are dropped; a list: %s\n%s", what, typed(f"cat {report}"), why)
     return finished(gathering.table(without=bad), data), Dropped(rows=len(bad), report=report)
 
 

@@ -22,3 +22,8 @@ def test_an_endpoint_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match="minio:9000 in us-east-1") as err:
         store.exists("s3://data/x")
     assert "http://minio:9000" in err.value.fix
+
+
+def test_a_uri_that_names_no_object_is_refused() -> None:
+    with pytest.raises(UserError, match=r"s3://bucket/key. Got '/reports/rows\.csv'"):
+        store.get_bytes("/reports/rows.csv")

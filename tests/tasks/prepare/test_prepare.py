@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from tasks import plan, store, tracking
+from tasks.cli import application
 from tasks.errors import UserError
 from tasks.pipeline.overrides import Overrides
 from tasks.prepare import Prepared, prepare, units
@@ -236,8 +238,9 @@ def test_bad_rows_are_refused_with_their_report(project: Project) -> None:
     assert err.what == "3 of 200 rows break the rules of the table."
     assert "a must be at least -10: 2 rows" in err.why
     assert "row 4: a is many" in err.why
-    uri = err.fix.split()[2]
-    report = list(csv.DictReader(io.StringIO(store.get_bytes(uri).decode())))
+    command = err.fix.splitlines()[0].removeprefix("A list: ./mlops ")
+    shown = CliRunner().invoke(application(), command.split())
+    report = list(csv.DictReader(io.StringIO(shown.stdout)))
     assert [(line["row"], line["value"]) for line in report] == [
         ("4", "many"),
         ("6", "-11"),
