@@ -8,7 +8,7 @@ import pendulum
 from airflow.sdk import DAG, Asset, Param, TriggerRule
 
 import steps
-from tasks.pipeline.schema import Pipeline
+from tasks.pipeline.schema import MOST_TRIALS, Pipeline
 from wiring import DEFAULTS, POOL, Step, judged, pipelines
 
 DOCS = """\
@@ -27,7 +27,7 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
     """The trigger form; what it holds is checked once more by the task."""
     search = pipeline.search
     return {
-        "trials": Param(search.trials, type="integer", minimum=1, maximum=10_000),
+        "trials": Param(search.trials, type="integer", minimum=1, maximum=MOST_TRIALS),
         "slots": Param(
             search.slots, type="integer", minimum=1, maximum=64, description="trials side by side"
         ),

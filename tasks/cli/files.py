@@ -156,23 +156,27 @@ def _path(file: str, folder: Path) -> Path:
 
 
 def _look(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
-    """What the data are, in words, where they were read; and all that is wrong."""
+    """What of a grid is left out and what the data are, in words; and all that is wrong."""
     from tasks.pipeline.load import parse_file
     from tasks.pipeline.problems import ProblemsError
+    from tasks.search.progress import untried
 
     try:
         pipeline = parse_file(path)
     except ProblemsError as error:
         return "", [error]
+    cut = untried(pipeline)
+    seen = f"; {cut}" if cut else ""
     if not deep:
-        return "", []
+        return seen, []
     from tasks.cli.trial_fit import fit_each_family
     from tasks.prepare.make import rehearsed
 
-    seen, errors = "", []
+    errors: list[MlopsError] = []
     try:
         rows, left_out = rehearsed(pipeline)
-        seen = f": {rows} rows" + (f", {left_out} more left out as bad" if left_out else "")
+        bad = f", {left_out} more left out as bad" if left_out else ""
+        seen = f": {rows} rows{bad}{seen}"
     except MlopsError as error:
         errors.append(error)
     try:

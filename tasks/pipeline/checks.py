@@ -11,9 +11,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from tasks.pipeline import space
 from tasks.pipeline.problems import NOTHING, Path, Problem, did_you_mean, listed
 from tasks.pipeline.rules import broken
-from tasks.pipeline.schema import Pipeline
+from tasks.pipeline.schema import MOST_TRIALS, Pipeline
 
 WORDS = {
     "missing": "be given",
@@ -57,7 +58,17 @@ def check(raw: Mapping[str, Any], folder: Folder | None) -> Pipeline | list[Prob
         bad = [problem.field for problem in problems]
         rest = broken(_valid_fields(raw, bad) | context)
         return problems + [p for p in rest if not any(_follows(p, field) for field in bad)]
-    return broken(_fields(pipeline) | context) or pipeline
+    return broken(_fields(pipeline) | context) or _with_whole_grid(pipeline, raw)
+
+
+def _with_whole_grid(pipeline: Pipeline, raw: Mapping[str, Any]) -> Pipeline:
+    """A grid is tried whole unless it is said how many trials there are."""
+    search = pipeline.search
+    if search.algorithm != "grid" or "trials" in raw["search"]:
+        return pipeline
+    size = space.grid(space.parse(search.space)).size
+    whole = search.model_copy(update={"trials": min(size, MOST_TRIALS)})
+    return pipeline.model_copy(update={"search": whole})
 
 
 def explain(error: ValidationError, model: type[BaseModel], raw: Any) -> list[Problem]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tasks.pipeline.metrics import DIRECTIONS, MINIMIZE, Direction, MetricName
 
 Scalar = bool | int | float | str
+MOST_TRIALS = 10_000
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}[mg]$")]
@@ -151,7 +152,9 @@ class Search(Section):
     """The hyperopt search."""
 
     algorithm: Algorithm = Field("tpe", description="how the next point is chosen")
-    trials: int = Field(40, ge=1, le=10_000, description="points to evaluate")
+    trials: int = Field(
+        40, ge=1, le=MOST_TRIALS, description="points to evaluate; of a grid by default all"
+    )
     slots: int = Field(2, ge=1, le=64, description="Airflow tasks that run trials side by side")
     trial_timeout: float = Field(300, gt=0, description="seconds for one trial")
     trial_memory: Size | None = Field(

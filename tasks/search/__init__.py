@@ -21,11 +21,14 @@ def search(slot: SlotRef) -> dict[str, Any]:
         UnavailableError: A server was away for minutes.
     """
     from tasks import memory, plan, process
+    from tasks.search.progress import untried
     from tasks.search.worker import Setup, Worker
 
     pipeline = plan.read(slot.pipeline)
     threads = max(1, process.cores() // pipeline.search.slots)
     limit = memory.of_trial(pipeline.search)
+    if cut := untried(pipeline):
+        log.warning("%s", cut)
     log.info("a trial may use %d threads and %s of memory", threads, memory.text(limit))
     worker = Worker(Setup(pipeline.model_dump(mode="json"), slot.snapshot, threads), limit)
     worker.start()  # it loads for seconds, meanwhile this process loads hyperopt

@@ -79,8 +79,9 @@ class Asker:
         search = pipeline.search
         self.node = space.parse(search.space)
         self._algorithm, self._seed = search.algorithm, search.seed
-        self.given = [space.to_vals(self.node, point) for point in search.points]
         self._grid = space.grid(self.node) if search.algorithm == "grid" else None
+        first = () if self._grid else search.points  # a grid has each of them in its place
+        self.given = [space.to_vals(self.node, point) for point in first]
         self.total = total(pipeline)
         self.start_up = min(MOST_START_UP, self.total // 4)
         self._domain = Domain(_never_called, space.to_hyperopt(self.node))
@@ -88,7 +89,7 @@ class Asker:
     def ask(self, tid: int, history: History) -> Vals:
         """The vals of trial `tid`, which is not in the history."""
         if self._grid is not None:
-            return dict(self._grid.at(tid - len(self.given)))
+            return dict(self._grid.at(tid))
         seed = int(np.random.default_rng(_sequence(self._seed, tid)).integers(2**31))
         if self._algorithm == "random" or tid < max(self.start_up, 1):
             docs = rand.suggest([tid], self._domain, Trials(), seed)

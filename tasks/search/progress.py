@@ -35,7 +35,15 @@ def total(pipeline: Pipeline) -> int:
     if pipeline.search.algorithm != "grid":
         return trials
     grid = space.grid(space.parse(pipeline.search.space))
-    return min(trials, len(pipeline.search.points) + grid.size)
+    return min(trials, grid.size)
+
+
+def untried(pipeline: Pipeline) -> str:
+    """In words, what of a grid `trials` leaves out; empty when it is nothing."""
+    if pipeline.search.algorithm != "grid":
+        return ""
+    trials, size = pipeline.search.trials, space.grid(space.parse(pipeline.search.space)).size
+    return "" if trials >= size else f"`trials: {trials}` tries no more of the grid's {size} points"
 
 
 def summary(search: str) -> Summary:

@@ -186,6 +186,25 @@ def test_data_out_of_reach_are_no_mistake_of_the_file(folder: Path) -> None:
     assert result.exit_code == 3
 
 
+def test_a_grid_is_tried_whole_or_check_tells_what_is_not(folder: Path) -> None:
+    body = yaml.safe_load(EXAMPLE)
+    del body["search"]["trials"]
+    body["search"] |= {
+        "algorithm": "grid",
+        "space": {"estimator": "ridge", "alpha": {"qloguniform": ["log(1)", "log(60)", 1]}},
+        "points": [],
+    }
+    (folder / "mine.yaml").write_text(yaml.safe_dump(body))
+    shown = json.loads(RUNNER.invoke(APP, ["pipelines", "mine", "--json"]).stdout)
+    assert shown["search"]["trials"] == 60
+    assert RUNNER.invoke(APP, ["check", "mine"]).stdout.strip() == "ok mine.yaml"
+    body["search"]["trials"] = 40
+    (folder / "mine.yaml").write_text(yaml.safe_dump(body))
+    result = RUNNER.invoke(APP, ["check", "mine"])
+    words = "ok mine.yaml; `trials: 40` tries no more of the grid's 60 points"
+    assert result.stdout.strip() == words
+
+
 def test_a_yml_file_is_no_pipeline(folder: Path) -> None:
     (folder / "good.yaml").rename(folder / "good.yml")
     result = RUNNER.invoke(APP, ["check", "good.yml"])

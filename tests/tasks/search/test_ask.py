@@ -197,18 +197,16 @@ def test_grid_takes_each_point_once_in_order() -> None:
     ]
 
 
-def test_grid_comes_after_the_files_points_and_ends_with_the_trials() -> None:
-    asker = Asker(
-        pipeline(
-            trials=3,
-            algorithm="grid",
-            space=GRID,
-            points=[{"estimator": "ridge", "alpha": 10}],
-        )
+def test_a_trial_of_a_grid_is_the_products_index_whatever_the_files_points() -> None:
+    of = pipeline(
+        trials=3, algorithm="grid", space=GRID, points=[{"estimator": "ridge", "alpha": 10}]
     )
+    asker = Asker(of)
 
     assert asker.total == 3
-    assert asker.ask(1, History()) == asker._grid.at(0)  # type: ignore[union-attr]
+    assert first_points(of, asker, DEFAULTS) == []
+    asked = [space.evaluate(asker.node, asker.ask(tid, History())) for tid in range(3)]
+    assert asked == [{"estimator": "ridge", "alpha": alpha} for alpha in (0.1, 1, 10)]
 
 
 def test_grid_needs_a_finite_space() -> None:
