@@ -98,6 +98,8 @@ class Reader:
             header = ["", *header]
         columns = _table(header, values)
         if self.signature:
+            if self.signature.as_numbers(columns):
+                text = _written(columns)
             self.signature.check(columns, text=True)
         return MLFLOW.parse_csv_input(StringIO(text), self.schema)
 
@@ -167,6 +169,12 @@ def _table(header: list[str], rows: list[list[Any]]) -> Columns:
         if len(row) != len(header):
             raise RequestError(f"Row {number} has {len(row)} values for {len(header)} columns.")
     return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def _written(columns: Columns) -> str:
+    body = StringIO()
+    csv.writer(body).writerows([columns, *zip(*columns.values(), strict=True)])
+    return body.getvalue()
 
 
 def _from_records(rows: list[dict[str, Any]], signature: Signature) -> Columns:

@@ -32,6 +32,10 @@ class RequestError(Exception):
         super().__init__(message)
 
 
+TRUTH = {"true": "1", "false": "0", "t": "1", "f": "0"}
+"""As `tasks.prepare.table` reads a boolean column."""
+
+
 @dataclass(frozen=True)
 class Signature:
     """Named columns of single values."""
@@ -73,6 +77,19 @@ class Signature:
             for number, value in enumerate(columns.get(name, ())):
                 if wanted := problem(value):
                     raise RequestError(f"Row {number} of column '{name}' must be {wanted}.")
+
+    def as_numbers(self, columns: Columns) -> bool:
+        """Write CSV's true and false as numbers where the model takes those; tells if any were.
+
+        Our models take their boolean columns as numbers, so that a value may be missing.
+        """
+        found = False
+        for name, kind in self.types.items():
+            if kind in (DataType.double, DataType.float) and name in columns:
+                cells = columns[name]
+                columns[name] = [TRUTH.get(cell.strip().lower(), cell) for cell in cells]
+                found |= columns[name] != cells
+        return found
 
     def __str__(self) -> str:
         return ", ".join(f"{name} ({kind.name})" for name, kind in self.types.items())

@@ -267,12 +267,23 @@ def test_prediction_that_is_not_finite(types: TestClient) -> None:
     assert "not a finite number" in message(answer)
 
 
+@pytest.mark.parametrize(("head", "index"), [("", ""), ("", "7,"), (",", "7,")])
+def test_true_and_false_of_csv_are_numbers_where_the_model_takes_those(
+    head: str, index: str, types: TestClient
+) -> None:
+    """As a boolean column of ours, which may have missing values, is one of doubles."""
+    lines = [f"{head}{','.join(TYPED)}", f'{index}1,2,true,"t",TRUE', f'{index}1,2,false,"a\nb",f']
+    first, second = post(types, "\n".join(lines).encode(), CSV).json()["predictions"]
+    assert (first["boolean"], first["string"], first["double"]) == (True, "t", 1.0)
+    assert (second["boolean"], second["string"], second["double"]) == (False, "a\nb", 0.0)
+
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=8,
 )
-cells = st.text(alphabet='ab1.,"\n\r e-', max_size=30)
+cells = st.text(alphabet='abt1.,"\n\r e-', max_size=30)
 tables = st.fixed_dictionaries(dict.fromkeys(TYPED, anything))
 
 
