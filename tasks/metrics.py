@@ -106,13 +106,19 @@ def _of_labels(
     )
 
 
-def _of_ranks(function: Callable[..., float]) -> Callable[[Outcome, Weights], float]:
+def _of_ranks(
+    function: Callable[..., float], *, weighted: bool = False
+) -> Callable[[Outcome, Weights], float]:
     def mean(found: Outcome, weights: Weights) -> float:
+        classes = ranked(found)
+        if not classes:
+            return float("nan")
         each = [
             function(found.truth == one, found.probabilities[:, one], sample_weight=weights)
-            for one in ranked(found)
+            for one in classes
         ]
-        return float(np.mean(each)) if each else float("nan")
+        rows = np.bincount(found.truth, weights, minlength=max(classes) + 1)[classes]
+        return float(np.average(each, weights=rows if weighted else None))
 
     return mean
 
@@ -161,9 +167,13 @@ _FUNCTIONS: dict[str, Callable[[Outcome, Weights], float]] = {
     "f1": _of_labels(sk.f1_score),
     "f1_weighted": _of_labels(sk.f1_score, "weighted"),
     "precision": _of_labels(sk.precision_score),
+    "precision_weighted": _of_labels(sk.precision_score, "weighted"),
     "recall": _of_labels(sk.recall_score),
+    "recall_weighted": _of_labels(sk.recall_score, "weighted"),
     "auc": _of_ranks(sk.roc_auc_score),
+    "auc_weighted": _of_ranks(sk.roc_auc_score, weighted=True),
     "average_precision": _of_ranks(sk.average_precision_score),
+    "average_precision_weighted": _of_ranks(sk.average_precision_score, weighted=True),
     "log_loss": _log_loss,
     "brier": _brier,
     CALIBRATION: _calibration_error,

@@ -202,7 +202,7 @@ def baseline(pipeline: Pipeline, training: pd.DataFrame) -> Contender:
     return Contender(f"a baseline ({words})", model, ())
 
 
-_BY_CONSTANT = frozenset({"f1", "f1_weighted", "precision"})
+_BY_CONSTANT = frozenset({"f1", "f1_weighted", "precision", "precision_weighted"})
 """Metrics for which the most frequent class may be the worst constant."""
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tasks import metrics
 from tasks.metrics import Outcome
+from tasks.pipeline.metrics import WEIGHTED
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
@@ -31,9 +32,14 @@ def statistic(metric: str, found: Outcome, unit_of: NDArray[np.intp]) -> Statist
         ranks = [_Ranks.of(found, one, unit_of) for one in metrics.ranked(found)]
         if not ranks:
             return lambda counts: np.full(len(counts), np.nan)
-        return lambda counts: np.array(
-            [np.mean([figure_of_ranks(*one.drawn(draw)) for one in ranks]) for draw in counts]
-        )
+        weighted = metric in WEIGHTED
+
+        def mean(draw: Floats) -> float:
+            each = [one.drawn(draw) for one in ranks]
+            rows = [hits.sum() for hits, _ in each] if weighted else None
+            return float(np.average([figure_of_ranks(*one) for one in each], weights=rows))
+
+        return lambda counts: np.array([mean(draw) for draw in counts])
     if metric not in _COLUMNS:
         return lambda counts: np.array(
             [metrics.score(metric, found, drawn[unit_of]) for drawn in counts]
@@ -113,6 +119,14 @@ def _f1(hits: Floats, true: Floats, said: Floats) -> Floats:
     return _share(2 * hits, true + said)
 
 
+def _precision(hits: Floats, _true: Floats, said: Floats) -> Floats:
+    return _share(hits, said)
+
+
+def _recall(hits: Floats, true: Floats, _said: Floats) -> Floats:
+    return _share(hits, true)
+
+
 _COLUMNS: dict[str, tuple[Callable[[Outcome], list[Floats]], Callable[[Floats], Floats]]] = {
     "mse": (_mean_of(_square), _mean),
     "rmse": (_mean_of(_square), lambda sums: np.sqrt(_mean(sums))),
@@ -123,8 +137,10 @@ _COLUMNS: dict[str, tuple[Callable[[Outcome], list[Floats]], Callable[[Floats], 
     "brier": (_mean_of(metrics.squares), _mean),
     "f1": (_label_columns, _of_labels(_f1)),
     "f1_weighted": (_label_columns, _of_labels(_f1, weighted=True)),
-    "precision": (_label_columns, _of_labels(lambda hits, _, said: _share(hits, said))),
-    "recall": (_label_columns, _of_labels(lambda hits, true, _: _share(hits, true))),
+    "precision": (_label_columns, _of_labels(_precision)),
+    "precision_weighted": (_label_columns, _of_labels(_precision, weighted=True)),
+    "recall": (_label_columns, _of_labels(_recall)),
+    "recall_weighted": (_label_columns, _of_labels(_recall, weighted=True)),
 }
 
 
@@ -163,4 +179,9 @@ def _average_precision(hits: Floats, others: Floats) -> float:
     return float(figure / total) if total else float("nan")
 
 
-_RANKED = {"auc": _auc, "average_precision": _average_precision}
+_RANKED = {
+    "auc": _auc,
+    "auc_weighted": _auc,
+    "average_precision": _average_precision,
+    "average_precision_weighted": _average_precision,
+}

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
 
 MetricName = Literal[
     "rmse", "mse", "mae", "r2",
-    "accuracy", "auc", "average_precision", "f1", "f1_weighted", "precision", "recall", "log_loss",
-    "brier",
+    "accuracy", "auc", "auc_weighted", "average_precision", "average_precision_weighted",
+    "f1", "f1_weighted", "precision", "precision_weighted", "recall", "recall_weighted",
+    "log_loss", "brier",
 ]  # fmt: skip
 Direction = Literal["minimize", "maximize"]
 MINIMIZE: Literal["minimize"] = "minimize"
@@ -33,12 +34,17 @@ BINARY: dict[str, Direction] = {
     "brier": MINIMIZE,
 }
 """Of one class: of the two, the greater."""
-MULTICLASS = BINARY | {"f1_weighted": MAXIMIZE}
+OF_RANKS = frozenset({"auc", "average_precision"})
+"""Metrics of the order in which a class's probabilities put the rows."""
+WEIGHTED = {f"{name}_weighted": name for name in (*OF_RANKS, "f1", "precision", "recall")}
+MULTICLASS = BINARY | dict.fromkeys(sorted(WEIGHTED), MAXIMIZE)
 """Of one class: averaged over the classes, each counting the same, or weighted by its rows."""
 DIRECTIONS = REGRESSION | MULTICLASS
 CALIBRATION = "calibration_error"
 """For the gate's thresholds alone: a constant can have the best."""
-PROBABILITIES = frozenset({"auc", "average_precision", "log_loss", "brier", CALIBRATION})
+PROBABILITIES = frozenset(
+    {*OF_RANKS, *(f"{name}_weighted" for name in OF_RANKS), "log_loss", "brier", CALIBRATION}
+)
 """Metrics of predicted probabilities; the others take predicted values or labels."""
 
 
