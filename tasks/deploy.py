@@ -116,15 +116,10 @@ def _serve(
     with connection.cursor() as cursor:
         cursor.execute("select 1")  # fails if the lock is lost: then somebody else is at it
     gateway.switch(folder, name, deployment.addresses)
-    gateway.write_routes(folder, _routed(name))
+    with database.locked("routes"):  # or one model's would be written without another's newest
+        gateway.write_routes(folder, gateway.routed(folder))
     _wait_for_gateway(deployment)
     return deployment.addresses
-
-
-def _routed(name: str) -> set[str]:
-    """Models that have a route: every pipeline's, and any other that ever served."""
-    upstreams = settings().gateway_folder / "upstreams"
-    return {name, *load.names(), *(path.name for path in upstreams.glob("[!.]*"))}
 
 
 def _wait_for_gateway(deployment: Deployment) -> None:

@@ -249,7 +249,7 @@ def _revive(container: Any) -> bool:
     if container.status == "running":
         if not _stuck(container):
             return True
-        container.kill()  # it would not heed SIGTERM
+        engine.kill(container)  # it would not heed SIGTERM
     try:
         container.start()
     except docker.errors.APIError:  # its port is taken, or its network was made again

@@ -74,6 +74,15 @@ def ours(**labels: str | int) -> dict[str, list[str]]:
     return {"label": [f"mlops.{key}={value}" for key, value in wanted.items()]}
 
 
+def kill(container: Any) -> None:
+    """End a container at once, unless it has just ended by itself."""
+    try:
+        container.kill()
+    except docker.errors.APIError as err:
+        if err.status_code not in {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}:
+            raise
+
+
 def remove(container: Any) -> None:
     """Remove a container, running or not; it is gone when this returns, whoever removed it.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,8 +88,11 @@ def fetch(name: str, version: int) -> Path:
             )
         _add_smoke_test(model, entry.tags)
         files.sync(model)
-        with suppress(FileExistsError, NotADirectoryError):  # another process was quicker
+        try:
             model.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process was quicker
+                raise
     return folder
 
 

@@ -7,11 +7,8 @@ what runs is read from there: nothing of ours has to be remembered.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -62,7 +59,8 @@ class ProcessTarget:
         if known and (known.model, known.answers) == (model, answers):
             if self._usable(known):
                 return known.deployment("running")
-            self._kill(known)
+            # Stuck: it would not heed SIGTERM, and the endpoint is down.
+            supervisor.kill_program(_program(name, version))
         supervisor.remove_program(_program(name, version))
         port = known.port if known and ports.free(known.port) else _unused_port()
         new = Command(name, version, port, model, answers)
@@ -133,13 +131,6 @@ class ProcessTarget:
             return False
         server = known.deployment("running")
         return state.uptime_s < _YOUNG_S or any(server.answers() for _ in range(_PATIENCE))
-
-    def _kill(self, known: Command) -> None:
-        """End a stuck server at once: it would not heed SIGTERM, and the endpoint is down."""
-        state = supervisor.programs().get(_program(known.name, known.version))
-        if state and state.pid:
-            with suppress(ProcessLookupError):
-                os.kill(state.pid, signal.SIGKILL)
 
     def _process(self, deployment: Deployment) -> ProgramState | None:
         return supervisor.programs().get(_program(deployment.name, deployment.version))

@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tasks import files
+from tasks.pipeline import load
 from tasks.settings import settings
 from tasks.stack import caddy, ports
 from tasks.stack.home import Home
@@ -45,6 +46,11 @@ def write_routes(folder: Path, names: Iterable[str]) -> bool:
     upstreams = {name: _upstream(folder, name) for name in known}
     text = json.dumps(caddy.configuration(_site(folder), upstreams), indent=1)
     return _replace(folder / "caddy.json", text)
+
+
+def routed(folder: Path) -> set[str]:
+    """Models that have a route: every pipeline's, and any other that ever served."""
+    return {*load.names(), *(path.name for path in (folder / "upstreams").glob("[!.]*"))}
 
 
 def switch(folder: Path, name: str, addresses: Sequence[str]) -> None:
@@ -155,11 +161,8 @@ def _replace(path: Path, text: str) -> bool:
 
 def main() -> None:
     """Write the routes of the pipelines and of whatever served: the compose stack's first step."""
-    from tasks.pipeline import load
-
     folder = settings().gateway_folder
-    served = {path.name for path in (folder / "upstreams").glob("[!.]*")}
-    write_routes(folder, {*load.names(), *served})
+    write_routes(folder, routed(folder))
 
 
 if __name__ == "__main__":

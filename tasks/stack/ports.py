@@ -59,10 +59,14 @@ def settle(home: Home, keep: frozenset[str] = frozenset()) -> tuple[Ports, dict[
     """
     wanted = asdict(load(home))
     moved: dict[str, int] = {}
+    of_others = [port for name, port in wanted.items() if name in keep]
     for name, port in wanted.items():
-        if name not in keep and not free(port):
+        if name in keep:
+            continue
+        if port in of_others or not free(port):
             moved[name] = port
             wanted[name] = _another(set(wanted.values()))
+        of_others.append(wanted[name])
     ports = Ports(**wanted)
     save(home, ports)
     return ports, moved

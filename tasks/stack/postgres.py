@@ -7,6 +7,8 @@ import os
 import pwd
 import shutil
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,6 +22,8 @@ SUPERUSER = "postgres"
 SYSTEM_USER = "mlops-postgres"
 """Runs PostgreSQL when the stack is started by root, whom PostgreSQL refuses."""
 _REACHABLE = Path("/var/lib/mlops")
+_TRIES, _PAUSE_S = 12, 0.25
+"""Of making that user: two stacks may start at once."""
 
 
 def system_user() -> str | None:
@@ -180,20 +184,23 @@ def _copy_programs(folder: Path) -> None:
 
 
 def _ensure_user() -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        pass
     command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", SYSTEM_USER]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        return pwd.getpwnam(SYSTEM_USER)
-    except (OSError, subprocess.CalledProcessError, KeyError) as err:
-        raise UserError(
-            f"The system user {SYSTEM_USER!r} is missing and could not be made.",
-            why=f"PostgreSQL refuses to run as root. {getattr(err, 'stderr', None) or err}",
-            fix=f"Run the stack as an ordinary user, or make the user: {' '.join(command)}",
-        ) from err
+    why = ""
+    for _ in range(_TRIES):
+        with suppress(KeyError):
+            return pwd.getpwnam(SYSTEM_USER)
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except OSError as err:
+            why = str(err)
+        except subprocess.CalledProcessError as err:
+            why = err.stderr
+            time.sleep(_PAUSE_S)
+    raise UserError(
+        f"The system user {SYSTEM_USER!r} is missing and could not be made.",
+        why=f"PostgreSQL refuses to run as root. {why}",
+        fix=f"Run the stack as an ordinary user, or make the user: {' '.join(command)}",
+    )
 
 
 def _initialise(home: Home) -> None:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import NoReturn
 
 from tasks.errors import MlopsError, UnavailableError
-from tasks.pipeline import load
 from tasks.settings import REPOSITORY, settings
 from tasks.stack import airflow, gateway, health, leftovers, logs, ports, postgres, services
 from tasks.stack.home import Home, write_private
@@ -127,7 +126,7 @@ class _Start:
                 (self.home.store / bucket).mkdir(mode=0o700, exist_ok=True)
             self._add(services.store(stack))
         if "gateway" in self.only:
-            gateway.write_routes(self.home.gateway, load.names())
+            gateway.write_routes(self.home.gateway, gateway.routed(self.home.gateway))
             self._add(services.gateway(stack))
         if "postgres" in self.only:
             superuser = postgres.dsn(self.home, stack.ports.postgres, postgres.SUPERUSER)

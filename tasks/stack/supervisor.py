@@ -11,12 +11,14 @@ import json
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import time
 import xmlrpc.client
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -95,6 +97,11 @@ class ProgramState:
     pid: int | None
     uptime_s: float
     description: str
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether it runs, or has ended by itself and will be started again."""
+        return self.pid is not None or self.state == "EXITED"
 
 
 def child_command(specification: Path) -> list[str]:
@@ -258,16 +265,31 @@ files = programs/*.conf
         return self._tolerate((_ALREADY_STARTED,), "supervisor.startProcess", name, False)
 
     def stop(self, names: Iterable[str], timeout: float = 20) -> None:
-        """Stop programs together and wait until they are gone."""
+        """Stop programs together and wait until they are gone.
+
+        One that has just ended by itself cannot be stopped, and is started again: then it is asked
+        once more.
+        """
         waiting = set(names)
-        for name in sorted(waiting):
-            self._tolerate((_NOT_RUNNING, _BAD_NAME), "supervisor.stopProcess", name, False)
         deadline = time.monotonic() + timeout
         while waiting and time.monotonic() < deadline:
+            for name in sorted(waiting):
+                self._ask_to_stop(name)
             states = self.programs()
-            waiting = {name for name in waiting if name in states and states[name].pid}
+            waiting = {name for name in waiting if name in states and states[name].comes_back}
             if waiting:
                 time.sleep(0.05)
+
+    def kill(self, name: str) -> None:
+        """Stop a program that would not heed the stop signal; its children are left to `remove`."""
+        known = self.programs().get(name)
+        self._ask_to_stop(name)  # first, or it would be started again
+        if known and known.pid:
+            with suppress(ProcessLookupError):
+                os.kill(known.pid, signal.SIGKILL)
+
+    def _ask_to_stop(self, name: str) -> None:
+        self._tolerate((_NOT_RUNNING, _BAD_NAME), "supervisor.stopProcess", name, False)
 
     def remove(self, name: str) -> None:
         """Stop a program and forget it; nothing happens when there is none."""
@@ -339,6 +361,11 @@ def pid() -> int | None:
 def start_program(name: str) -> bool:
     """Start a stopped program; tells whether it was stopped."""
     return Supervisor(Home.of_settings()).start_program(name)
+
+
+def kill_program(name: str) -> None:
+    """End a program that would not heed the stop signal, and keep it known."""
+    Supervisor(Home.of_settings()).kill(name)
 
 
 def stop_program(name: str) -> None:

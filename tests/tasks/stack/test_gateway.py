@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tasks.pipeline import load
 from tasks.settings import settings
 from tasks.stack import gateway, health, leftovers, ports, services
 from tasks.stack.home import Home
@@ -208,6 +209,12 @@ def test_a_new_route_is_read_without_a_restart(running: Stack, models: tuple[Mod
         assert not gateway.write_routes(folder, ["new", "one", "two", "one"])
     finally:
         gateway.remove(folder, "new")
+
+
+def test_a_model_without_a_pipeline_file_keeps_its_route(tmp_path: Path) -> None:
+    gateway.write_routes(tmp_path, load.names())
+    gateway.switch(tmp_path, "by_hand", ["127.0.0.1:1"])
+    assert gateway.routed(tmp_path) == {*load.names(), "by_hand"}
 
 
 def test_what_serves_is_told(running: Stack, models: tuple[Model, Model]) -> None:

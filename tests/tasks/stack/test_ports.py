@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def listener(address: str = "127.0.0.1") -> Iterator[int]:
 
 
 def free_ports() -> Ports:
-    return Ports(*(ports.unused() for _ in range(5)))
+    return Ports(*random.sample([port for port in range(20000, 20200) if ports.free(port)], 5))
 
 
 def test_defaults() -> None:
@@ -54,6 +55,14 @@ def test_a_port_that_our_own_service_holds_is_kept(folder: Home) -> None:
     with listener() as own:
         ports.save(folder, Ports(**asdict(free_ports()) | {"store": own}))
         assert ports.settle(folder, frozenset({"store"}))[0].store == own
+
+
+def test_two_services_that_were_given_one_port_get_two(folder: Home) -> None:
+    one = asdict(free_ports())
+    ports.save(folder, Ports(**one | {"postgres": one["gateway"]}))
+    settled, moved = ports.settle(folder)
+    assert moved == {"postgres": one["gateway"]}
+    assert len(set(asdict(settled).values())) == 5
 
 
 def test_two_services_never_move_to_one_port(folder: Home) -> None:

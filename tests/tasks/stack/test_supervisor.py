@@ -18,6 +18,7 @@ from tasks.stack.supervisor import (
     Program,
     Supervisor,
     add_program,
+    kill_program,
     programs,
     remove_program,
 )
@@ -107,6 +108,34 @@ def test_a_removed_program_is_gone_with_its_children(supervisor: Supervisor) -> 
     assert "parent" not in programs()
     assert not list(supervisor.home.programs.iterdir())
     remove_program("parent")  # a second time is no error
+
+
+def test_a_program_that_ends_by_itself_while_it_is_removed_does_not_come_back(
+    supervisor: Supervisor,
+) -> None:
+    names = [f"frail{number}" for number in range(20)]
+    for name in names:
+        add_program(name, python(SLEEP))
+    until(
+        lambda: {one.state for one in supervisor.programs().values()} == {"RUNNING"},
+        *(60, "all have run for a while: before, their end is a failed start"),
+    )
+    for name in names:  # asked only once, some of them came back
+        os.kill(pid_of(supervisor, name), signal.SIGKILL)
+        remove_program(name)
+    assert not supervisor.programs()
+
+
+def test_a_killed_program_does_not_come_back(supervisor: Supervisor) -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True);"
+    add_program("stubborn", python(stubborn + SLEEP), stop_wait_s=600)
+    log = supervisor.home.logs / "stubborn.log"
+    until(lambda: log.exists() and log.read_text(), 20, "it ignores the signal")
+    pid = pid_of(supervisor, "stubborn")
+    kill_program("stubborn")
+    remove_program("stubborn")
+    assert gone(pid)
+    assert "stubborn" not in programs()
 
 
 def test_a_program_that_ignores_the_stop_signal_is_killed(supervisor: Supervisor) -> None:
