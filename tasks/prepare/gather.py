@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,8 @@ class Failed:
         for rule, (times, first) in other.rules.items():
             self.count(rule, times, first)
         self.lines += other.lines
+        if sum(map(len, self.lines)) > 2 * REPORTED:  # a source may have any number of files
+            self.lines = [self.report]
 
     @property
     def bad(self) -> NDArray[np.int64]:
@@ -125,28 +129,31 @@ class Gathering:
         self._drift = drift.Report(self.data, {pipeline.split.column, *pipeline.split.groups})
         self._columns = {name: Values() for name in self.data.columns}
 
-    def add(self, where: str, pieces: Iterable[tuple[str, pd.DataFrame]]) -> int:
+    def add(self, pieces: Iterable[tuple[str, pd.DataFrame]]) -> int:
         """Add the rows of one source, each piece with the file that it is of; returns how many."""
         before = self.rows
-        found: dict[str, list[str]] = {}
+        for file, parts in groupby(pieces, key=itemgetter(0)):
+            self._file(file, (raw for _, raw in parts))
+        return self.rows - before
+
+    def _file(self, file: str, pieces: Iterable[pd.DataFrame]) -> None:
+        """Add the rows of one file: a column may change its type from one to the next."""
+        found: list[str] = []
         wrong: dict[str, Failed] = {}
         good: set[str] = set()
-        for file, raw in pieces:
+        for raw in pieces:
             names = [str(name) for name in raw.columns]
-            known = found.setdefault(file, names)
-            known += [name for name in names if name not in known]
+            found += [name for name in names if name not in found]
             twice = [name for name in self.data.columns if names.count(name) > 1]
             # pandas numbers the columns of a file without a header: 0 is the "0" of the file.
             self._piece(raw.set_axis(names, axis=1).drop(columns=twice), wrong, good)
-        for file, names in found.items():
-            self._drift.names(file, names)
+        self._drift.names(file, found)
         for name, failed in wrong.items():
             if name in good:
                 self.failed.merge(failed)
             else:
                 count = sum(map(len, failed.rows))
-                self._drift.changed(where, name, count, failed.report["value"].iloc[0])
-        return self.rows - before
+                self._drift.changed(file, name, count, failed.report["value"].iloc[0])
 
     def _piece(self, raw: pd.DataFrame, wrong: dict[str, Failed], good: set[str]) -> None:
         """Type and check some rows; what has the wrong type is counted apart, by its column."""

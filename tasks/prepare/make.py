@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +64,20 @@ def made(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> Manifest:
     return _write(pipeline, table, dropped, _records(fetched), address)
 
 
-def rehearsed(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> tuple[int, int]:
-    """How many rows of the sources as they are now are good, and how many would be dropped.
+@dataclass(frozen=True)
+class Rehearsed:
+    """What the sources as they are now hold."""
+
+    rows: int
+    """The good ones."""
+    dropped: int
+    """Bad rows, which would be left out."""
+    rules: list[str]
+    """The rules that those break, each with its count."""
+
+
+def rehearsed(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> Rehearsed:
+    """How many rows of the sources as they are now are good, and which would be dropped.
 
     What `made` would find wrong with the rows is found, and nothing is kept.
     """
@@ -76,7 +89,7 @@ def rehearsed(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> tuple[
         raise UserError(what, why=why, fix=WAY_OUT)
     table = finished(gathering.table(without=bad if len(bad) else None), pipeline.data)
     _sides(pipeline, table)
-    return len(table), len(bad)
+    return Rehearsed(len(table), len(bad), gathering.failed.summary())
 
 
 def chosen(pipeline: Pipeline, uri: str) -> Manifest:
@@ -159,7 +172,7 @@ def _gathered(pipeline: Pipeline, fetched: list[Fetched]) -> Gathering:
     data, gathering = pipeline.data, Gathering(pipeline)
     if not data.prepare:
         for entry in fetched:
-            rows = gathering.add(entry.source.uri, pieces(entry, data))
+            rows = gathering.add(pieces(entry, data))
             log.info("%s: %d rows", entry.source.uri, rows)
     else:
         tables = []
@@ -167,7 +180,7 @@ def _gathered(pipeline: Pipeline, fetched: list[Fetched]) -> Gathering:
             tables.append(read(entry, data))
             log.info("%s: %d rows", entry.source.uri, len(tables[-1]))
         where = f"What {data.prepare} returned"
-        gathering.add(where, [(where, function.apply(data.prepare, tables))])
+        gathering.add([(where, function.apply(data.prepare, tables))])
     gathering.check()
     return gathering
 

@@ -26,12 +26,9 @@ def gathered(
     """What comes of tables, each a file, read in pieces of so many rows."""
     gathering = Gathering(pipeline)
     gathering.add(
-        where,
-        (
-            (f"{where}/{number}" if len(tables) > 1 else where, table.iloc[first : first + rows])
-            for number, table in enumerate(tables)
-            for first in range(0, max(1, len(table)), rows)
-        ),
+        (f"{where}/{number}" if len(tables) > 1 else where, table.iloc[first : first + rows])
+        for number, table in enumerate(tables)
+        for first in range(0, max(1, len(table)), rows)
     )
     return gathering
 
@@ -97,13 +94,12 @@ def test_drift_of_all_sources_is_one_error(make_pipeline: Make) -> None:
     )
     gathering = gathered(pipeline, pd.DataFrame({"alcool": [1], "y": [1], "day": "2020-01-01"}))
     gathering.add(
-        "b.csv",
         [
             (
                 "b.csv",
                 pd.DataFrame({"alcohol": ["a", "b"], "pH": 1, "y": 1, "day": "1/2/20", "extra": 0}),
             )
-        ],
+        ]
     )
     with pytest.raises(UserError) as err:
         gathering.check()
@@ -131,6 +127,38 @@ def test_one_good_value_makes_the_others_bad_rows(make_pipeline: Make) -> None:
     assert len(gathering.failed.bad) == 99
 
 
+def test_a_column_changes_in_one_file_of_a_source(make_pipeline: Make) -> None:
+    """The other files' good values made bad rows of it, which `drop` left out in silence."""
+    good = pd.DataFrame({"x": [1, "q"] + [2] * 8, "c": "a", "y": 1})
+    changed = good.assign(x="n/k")
+    gathering = gathered(make_pipeline({"columns": COLUMNS}), good, good, changed, rows=4)
+    with pytest.raises(UserError) as err:
+        gathering.check()
+    assert err.value.what == "a.csv/2 does not have the columns of the pipeline."
+    assert "'x' has another type: none of its 10 values is a whole number, e.g. n/k" in (
+        err.value.why
+    )
+    assert gathering.failed.bad.tolist() == [1, 11]
+
+    columns = COLUMNS | {"x": {"type": "integer", "nullable": True}}
+    pipeline = make_pipeline({"columns": columns, "drift": {"type": "fill"}})
+    gathering = gathered(pipeline, good, good, changed, rows=4)
+    gathering.check()
+    assert gathering.failed.bad.tolist() == [1, 11]
+    assert gathering.table()["x"].isna().sum() == 12
+
+
+def test_the_report_of_many_files_is_bounded(
+    make_pipeline: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.prepare.gather.REPORTED", 3)
+    raw = pd.DataFrame({"x": [5, "q", "q"], "c": "a", "y": 1})
+    failed = gathered(make_pipeline({"columns": COLUMNS}), *[raw] * 20).failed
+    assert failed.report["row"].tolist() == [2, 3, 5]
+    assert sum(map(len, failed.lines)) <= 2 * 3
+    assert failed.summary() == ["x must be a whole number: 40 rows"]
+
+
 ACCEPTED = {"new": "ignore", "lost": "fill", "type": "fill"}
 
 
@@ -143,7 +171,7 @@ def test_drift_is_accepted_where_the_file_says_so(
     changed = pd.DataFrame({"x": ["many", "few"], "y": [2.0, 3.0], "more": [1, 1]})
     with caplog.at_level(logging.WARNING):
         gathering = gathered(pipeline, good)
-        gathering.add("b.csv", [("b.csv", changed)])
+        gathering.add([("b.csv", changed)])
         gathering.check()
     assert len(gathering.failed.bad) == 0
     table = gathering.table()
@@ -172,7 +200,7 @@ def test_a_key_that_some_json_lines_lack_is_not_lost(make_pipeline: Make) -> Non
     pipeline = make_pipeline({"columns": COLUMNS})
     gathering = Gathering(pipeline)
     pieces = (pd.DataFrame({"x": [1], "y": [1]}), pd.DataFrame({"c": ["a"], "x": [1], "y": [1]}))
-    gathering.add("a.jsonl", (("a.jsonl", piece) for piece in pieces))
+    gathering.add(("a.jsonl", piece) for piece in pieces)
     gathering.check()
     assert gathering.table()["c"].isna().tolist() == [True, False]
 
