@@ -22,6 +22,10 @@ REPORTED = 100_000
 """Lines of a report; a table that is all bad needs no more."""
 
 
+REPEATED = 2
+"""How often a text is in its piece, on average, from where on their column is a categorical."""
+
+
 @dataclass
 class Failed:
     """Broken rules of rows that come in order: the first lines, and how many of each."""
@@ -93,7 +97,10 @@ class Values:
         """Add the rows of a piece."""
         if not isinstance(column.dtype, np.dtype):
             texts = pa.array(column, type=pa.large_string())
-            self._texts.append(texts.dictionary_encode())
+            encoded = texts.dictionary_encode()
+            # Arrow takes a chunked array among others apart, value by value.
+            one = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+            self._texts.append(one)
             return
         values, size = column.to_numpy(), self._size + len(column)
         if self._array is None:
@@ -107,10 +114,20 @@ class Values:
         self._size = size
 
     def whole(self) -> pd.Series[Any]:
-        """All rows; texts as a categorical."""
+        """All rows, the pieces are gone then; texts as a categorical, unless few are there twice.
+
+        A categorical's names are objects of Python: 5 million unique ones took 2 GB more.
+        """
         if self._array is not None:
             return pd.Series(self._array[: self._size], copy=False)
-        whole: pd.Series[Any] = pa.chunked_array(self._texts).unify_dictionaries().to_pandas()
+        parts, self._texts = self._texts, []
+        if sum(len(part.dictionary) for part in parts) * REPEATED > sum(map(len, parts)):
+            texts = pa.concat_arrays([part.dictionary_decode() for part in parts])
+        else:
+            texts = pa.chunked_array(parts).unify_dictionaries()
+        whole: pd.Series[Any] = texts.to_pandas()
+        del parts, texts
+        pa.default_memory_pool().release_unused()  # or it stays beside the table
         return whole
 
 
