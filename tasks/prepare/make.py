@@ -17,7 +17,7 @@ from tasks import store
 from tasks.commands import typed
 from tasks.connections import Lookup
 from tasks.errors import UserError
-from tasks.pipeline.schema import Pipeline, Source
+from tasks.pipeline.schema import Data, Pipeline, Source
 from tasks.prepare import function, split, statistics, unseen
 from tasks.prepare import units as hashing
 from tasks.prepare.gather import Gathering
@@ -180,9 +180,25 @@ def _gathered(pipeline: Pipeline, fetched: list[Fetched]) -> Gathering:
             tables.append(read(entry, data))
             log.info("%s: %d rows", entry.source.uri, len(tables[-1]))
         where = f"What {data.prepare} returned"
-        gathering.add([(where, function.apply(data.prepare, tables))])
+        gathering.add([(where, _measured(function.apply(data.prepare, tables), data))])
     gathering.check()
     return gathering
+
+
+def _measured(table: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """The table with numbers for booleans in columns of doubles: a function means what it compares,
+    where a publisher's column has changed.
+    """
+    kinds = {
+        name: "float64"
+        for name, kind in table.dtypes.items()
+        if pd.api.types.is_bool_dtype(kind) and _is_double(data, str(name))
+    }
+    return table.astype(kinds)
+
+
+def _is_double(data: Data, name: str) -> bool:
+    return name in data.columns and data.columns[name].type == "double"
 
 
 def _clean(pipeline: Pipeline, gathering: Gathering) -> tuple[pd.DataFrame, Dropped]:

@@ -198,6 +198,17 @@ def test_the_report_of_many_files_is_bounded(
     assert failed.summary() == ["x must be a whole number: 40 rows"]
 
 
+def test_types_that_would_pass_as_another_are_drift(make_pipeline: Make) -> None:
+    columns = {"day": {"type": "category"}, "tags": {"type": "string"}, "x": {}, "y": {}}
+    raw = pd.DataFrame({"tags": [["a"], ["b", "c"]], "x": [True, False], "y": 1.0})
+    raw["day"] = pd.Timestamp("2020-01-01")
+    with pytest.raises(UserError) as err:
+        gathered(make_pipeline({"columns": columns}), raw).check()
+    assert "'day' has another type: none of its 2 values is text" in err.value.why
+    assert "'tags' has another type: none of its 2 values is text" in err.value.why
+    assert "'x' has another type: none of its 2 values is a number, e.g. True" in err.value.why
+
+
 ACCEPTED = {"new": "ignore", "lost": "fill", "type": "fill"}
 
 
