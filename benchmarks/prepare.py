@@ -40,12 +40,15 @@ TABLES = (
     ("parquet", 0, "doubles"),
     ("csv", CATEGORIES, f"doubles, {CATEGORIES} of them categories"),
     ("parquet", CATEGORIES, f"doubles, {CATEGORIES} of them categories"),
+    ("csv", -1, "doubles, one of them another text in each row, which names the units"),
 )
+"""Form, how many categories, or -1 for the text, and what that is."""
 
 
 def columns(categories: int) -> dict[str, dict[str, Any]]:
     """The columns of a table, the last one its target."""
-    kinds = ["category"] * categories + ["double"] * (COLUMNS - categories)
+    texts = ["string"] if categories < 0 else ["category"] * categories
+    kinds = texts + ["double"] * (COLUMNS - len(texts))
     return {f"x{number:02}": {"type": kind} for number, kind in enumerate(kinds)}
 
 
@@ -53,14 +56,16 @@ def write(path: Path, categories: int) -> None:
     """Write a table block by block, the same one each time."""
     random = np.random.default_rng(0)
     kinds = columns(categories)
-    types = {"category": pa.string(), "double": pa.float64()}
+    types = {"category": pa.string(), "string": pa.string(), "double": pa.float64()}
     schema = pa.schema([(name, types[str(rules["type"])]) for name, rules in kinds.items()])
     writer = pyarrow.csv.CSVWriter if path.suffix == ".csv" else pyarrow.parquet.ParquetWriter
     labels = np.array([f"label {number}" for number in range(40)])
     with writer(path, schema) as file:
-        for _ in range(ROWS // BLOCK):
+        for number in range(ROWS // BLOCK):
+            if categories < 0:
+                labels = np.array([f"unit {number * BLOCK + row}" for row in range(BLOCK)])
             blocks = [
-                random.choice(labels, BLOCK)
+                random.choice(labels, BLOCK, replace=categories > 0)
                 if field.type == pa.string()
                 else random.standard_normal(BLOCK).round(6)
                 for field in schema
@@ -70,7 +75,7 @@ def write(path: Path, categories: int) -> None:
 
 def measure(folder: Path, form: str, categories: int) -> tuple[float, float]:
     """Seconds, and GB of memory, for one table, whose file is removed after."""
-    name = f"{form}_{categories}"
+    name = f"{form}_{abs(categories)}"
     kinds = columns(categories)
     file = folder / f"{name}.{form}"
     write(file, categories)
@@ -83,6 +88,7 @@ def measure(folder: Path, form: str, categories: int) -> tuple[float, float]:
             "task": "regression",
             "columns": kinds,
         },
+        "split": {"groups": [name for name, rules in kinds.items() if rules["type"] == "string"]},
         "search": {"space": {"estimator": "linear"}},
         "metric": "rmse",
     }

@@ -69,7 +69,8 @@ def check(
         if as_json:
             continue
         if not errors:
-            out.print(f"[green]ok[/] {escape(short(path))}{seen}", highlight=False, soft_wrap=True)
+            text = escape(f"{short(path)}{seen}")
+            out.print(f"[green]ok[/] {text}", highlight=False, soft_wrap=True)
         for error in errors:
             _show(path, error)
     if as_json:
@@ -174,9 +175,9 @@ def _look(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
 
     errors: list[MlopsError] = []
     try:
-        rows, left_out = rehearsed(pipeline)
-        bad = f", {left_out} more left out as bad" if left_out else ""
-        seen = f": {rows} rows{bad}{seen}"
+        found = rehearsed(pipeline)
+        bad = f", {found.dropped} more left out as bad" if found.dropped else ""
+        seen = "\n  ".join([f": {found.rows} rows{bad}{seen}", *found.rules])
     except MlopsError as error:
         errors.append(error)
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,10 @@ from tasks.prepare import table as tables
 
 REPORTED = 100_000
 """Lines of a report; a table that is all bad needs no more."""
+
+
+REPEATED = 2
+"""How often a text is in its piece, on average, from where on their column is a categorical."""
 
 
 @dataclass
@@ -54,6 +60,8 @@ class Failed:
         for rule, (times, first) in other.rules.items():
             self.count(rule, times, first)
         self.lines += other.lines
+        if sum(map(len, self.lines)) > 2 * REPORTED:  # a source may have any number of files
+            self.lines = [self.report]
 
     @property
     def bad(self) -> NDArray[np.int64]:
@@ -89,7 +97,10 @@ class Values:
         """Add the rows of a piece."""
         if not isinstance(column.dtype, np.dtype):
             texts = pa.array(column, type=pa.large_string())
-            self._texts.append(texts.dictionary_encode())
+            encoded = texts.dictionary_encode()
+            # Arrow takes a chunked array among others apart, value by value.
+            one = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+            self._texts.append(one)
             return
         values, size = column.to_numpy(), self._size + len(column)
         if self._array is None:
@@ -103,10 +114,20 @@ class Values:
         self._size = size
 
     def whole(self) -> pd.Series[Any]:
-        """All rows; texts as a categorical."""
+        """All rows, the pieces are gone then; texts as a categorical, unless few are there twice.
+
+        A categorical's names are objects of Python: 5 million unique ones took 2 GB more.
+        """
         if self._array is not None:
             return pd.Series(self._array[: self._size], copy=False)
-        whole: pd.Series[Any] = pa.chunked_array(self._texts).unify_dictionaries().to_pandas()
+        parts, self._texts = self._texts, []
+        if sum(len(part.dictionary) for part in parts) * REPEATED > sum(map(len, parts)):
+            texts = pa.concat_arrays([part.dictionary_decode() for part in parts])
+        else:
+            texts = pa.chunked_array(parts).unify_dictionaries()
+        whole: pd.Series[Any] = texts.to_pandas()
+        del parts, texts
+        pa.default_memory_pool().release_unused()  # or it stays beside the table
         return whole
 
 
@@ -125,28 +146,31 @@ class Gathering:
         self._drift = drift.Report(self.data, {pipeline.split.column, *pipeline.split.groups})
         self._columns = {name: Values() for name in self.data.columns}
 
-    def add(self, where: str, pieces: Iterable[tuple[str, pd.DataFrame]]) -> int:
+    def add(self, pieces: Iterable[tuple[str, pd.DataFrame]]) -> int:
         """Add the rows of one source, each piece with the file that it is of; returns how many."""
         before = self.rows
-        found: dict[str, list[str]] = {}
+        for file, parts in groupby(pieces, key=itemgetter(0)):
+            self._file(file, (raw for _, raw in parts))
+        return self.rows - before
+
+    def _file(self, file: str, pieces: Iterable[pd.DataFrame]) -> None:
+        """Add the rows of one file: a column may change its type from one to the next."""
+        found: list[str] = []
         wrong: dict[str, Failed] = {}
         good: set[str] = set()
-        for file, raw in pieces:
+        for raw in pieces:
             names = [str(name) for name in raw.columns]
-            known = found.setdefault(file, names)
-            known += [name for name in names if name not in known]
+            found += [name for name in names if name not in found]
             twice = [name for name in self.data.columns if names.count(name) > 1]
             # pandas numbers the columns of a file without a header: 0 is the "0" of the file.
             self._piece(raw.set_axis(names, axis=1).drop(columns=twice), wrong, good)
-        for file, names in found.items():
-            self._drift.names(file, names)
+        self._drift.names(file, found)
         for name, failed in wrong.items():
             if name in good:
                 self.failed.merge(failed)
             else:
                 count = sum(map(len, failed.rows))
-                self._drift.changed(where, name, count, failed.report["value"].iloc[0])
-        return self.rows - before
+                self._drift.changed(file, name, count, failed.report["value"].iloc[0])
 
     def _piece(self, raw: pd.DataFrame, wrong: dict[str, Failed], good: set[str]) -> None:
         """Type and check some rows; what has the wrong type is counted apart, by its column."""

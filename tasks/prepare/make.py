@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from tasks import store
 from tasks.commands import typed
 from tasks.connections import Lookup
 from tasks.errors import UserError
-from tasks.pipeline.schema import Pipeline, Source
+from tasks.pipeline.schema import Data, Pipeline, Source
 from tasks.prepare import function, split, statistics, unseen
 from tasks.prepare import units as hashing
 from tasks.prepare.gather import Gathering
@@ -63,8 +64,20 @@ def made(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> Manifest:
     return _write(pipeline, table, dropped, _records(fetched), address)
 
 
-def rehearsed(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> tuple[int, int]:
-    """How many rows of the sources as they are now are good, and how many would be dropped.
+@dataclass(frozen=True)
+class Rehearsed:
+    """What the sources as they are now hold."""
+
+    rows: int
+    """The good ones."""
+    dropped: int
+    """Bad rows, which would be left out."""
+    rules: list[str]
+    """The rules that those break, each with its count."""
+
+
+def rehearsed(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> Rehearsed:
+    """How many rows of the sources as they are now are good, and which would be dropped.
 
     What `made` would find wrong with the rows is found, and nothing is kept.
     """
@@ -76,7 +89,7 @@ def rehearsed(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> tuple[
         raise UserError(what, why=why, fix=WAY_OUT)
     table = finished(gathering.table(without=bad if len(bad) else None), pipeline.data)
     _sides(pipeline, table)
-    return len(table), len(bad)
+    return Rehearsed(len(table), len(bad), gathering.failed.summary())
 
 
 def chosen(pipeline: Pipeline, uri: str) -> Manifest:
@@ -159,7 +172,7 @@ def _gathered(pipeline: Pipeline, fetched: list[Fetched]) -> Gathering:
     data, gathering = pipeline.data, Gathering(pipeline)
     if not data.prepare:
         for entry in fetched:
-            rows = gathering.add(entry.source.uri, pieces(entry, data))
+            rows = gathering.add(pieces(entry, data))
             log.info("%s: %d rows", entry.source.uri, rows)
     else:
         tables = []
@@ -167,9 +180,25 @@ def _gathered(pipeline: Pipeline, fetched: list[Fetched]) -> Gathering:
             tables.append(read(entry, data))
             log.info("%s: %d rows", entry.source.uri, len(tables[-1]))
         where = f"What {data.prepare} returned"
-        gathering.add(where, [(where, function.apply(data.prepare, tables))])
+        gathering.add([(where, _measured(function.apply(data.prepare, tables), data))])
     gathering.check()
     return gathering
+
+
+def _measured(table: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """The table with numbers for booleans in columns of doubles: a function means what it compares,
+    where a publisher's column has changed.
+    """
+    kinds = {
+        name: "float64"
+        for name, kind in table.dtypes.items()
+        if pd.api.types.is_bool_dtype(kind) and _is_double(data, str(name))
+    }
+    return table.astype(kinds)
+
+
+def _is_double(data: Data, name: str) -> bool:
+    return name in data.columns and data.columns[name].type == "double"
 
 
 def _clean(pipeline: Pipeline, gathering: Gathering) -> tuple[pd.DataFrame, Dropped]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.prepare.snapshot import Categories, Numbers, Statistics, Times
@@ -37,11 +39,22 @@ def _column(column: pd.Series[Any]) -> Statistics:
             q75=_number(quartiles[0.75]),
             max=_number(column.max()),
         )
-    counts = column.value_counts()
-    counts.index = counts.index.astype("str")
-    counts = counts[counts > 0].sort_index().sort_values(ascending=False, kind="stable")
-    top = {str(value): int(times) for value, times in counts.head(MOST_FREQUENT).items()}
-    return Categories(count=count, nulls=nulls, distinct=len(counts), counts=top)
+    # Arrow's: pandas took 600 MB for three million different texts.
+    found = pc.value_counts(pc.drop_null(pa.array(column)))
+    names, times = found.field("values").cast(pa.large_string()), found.field("counts")
+    return Categories(
+        count=count, nulls=nulls, distinct=len(found), counts=_most_frequent(names, times)
+    )
+
+
+def _most_frequent(names: pa.LargeStringArray, times: pa.Int64Array) -> dict[str, int]:
+    """The greatest counts, equal ones in the order of their names."""
+    if not len(names):
+        return {}
+    table = pa.table({"name": names, "times": times})
+    keys = [("times", "descending"), ("name", "ascending")]
+    top = table.take(pc.select_k_unstable(table, MOST_FREQUENT, keys)).to_pydict()
+    return dict(zip(top["name"], top["times"], strict=True))
 
 
 def _number(value: Any) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import date, time, timedelta
 from typing import Any
 
 import numpy as np
@@ -166,21 +167,35 @@ Coerced = tuple["pd.Series[Any]", "pd.Series[bool]"]
 
 
 def _double(raw: pd.Series[Any]) -> Coerced:
+    numbers, wrong = _number(raw)
+    if raw.dtype != object and not pd.api.types.is_bool_dtype(raw.dtype):
+        return numbers, wrong
+    # As numbers they would be zeros and ones that nobody measured; beside nulls they are objects.
+    booleans = _are(raw, (bool, np.bool_))
+    return numbers.mask(booleans), wrong | booleans
+
+
+def _number(raw: pd.Series[Any]) -> Coerced:
     if pd.api.types.is_datetime64_any_dtype(raw.dtype):
         return pd.Series(np.nan, index=raw.index), pd.Series(True, index=raw.index)
     numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
     return numbers, numbers.isna()
 
 
+def _are(raw: pd.Series[Any], kinds: tuple[type, ...]) -> pd.Series[bool]:
+    """Which values are of these classes, of a column of any."""
+    return pd.Series([isinstance(value, kinds) for value in raw], raw.index, dtype=bool)
+
+
 def _integer(raw: pd.Series[Any]) -> Coerced:
-    numbers, wrong = _double(raw)
+    numbers, wrong = _number(raw)
     wrong |= (numbers % 1 != 0) | (numbers.abs() >= _EXACT)
     return numbers.mask(wrong), wrong
 
 
 def _boolean(raw: pd.Series[Any]) -> Coerced:
     words = raw if pd.api.types.is_numeric_dtype(raw.dtype) else raw.map(_truth, "ignore")
-    numbers, wrong = _double(words)
+    numbers, wrong = _number(words)
     wrong |= ~numbers.isin([0.0, 1.0])
     return numbers.mask(wrong), wrong
 
@@ -194,6 +209,13 @@ _TRUTH = {"true": 1, "false": 0, "t": 1, "f": 0}
 
 
 def _text(raw: pd.Series[Any]) -> Coerced:
+    if raw.dtype == "str" or pd.api.types.is_numeric_dtype(raw.dtype):
+        return _spelled(raw)
+    wrong = _are(raw, _NO_TEXT)
+    return _spelled(raw.mask(wrong))[0], wrong
+
+
+def _spelled(raw: pd.Series[Any]) -> Coerced:
     if raw.dtype == "str":
         return raw, pd.Series(False, index=raw.index)
     texts = raw.map(text, "ignore").astype("str")
@@ -204,6 +226,10 @@ def _text(raw: pd.Series[Any]) -> Coerced:
     return texts.mask(wrong), wrong
 
 
+_NO_TEXT = (date, time, timedelta, np.datetime64, list, tuple, dict, set, np.ndarray)
+"""Times and nested values, which have no one spelling; `date` has `datetime` and `Timestamp`."""
+
+
 def text(value: Any) -> str:
     """A category's name, also of NumPy's smaller floats."""
     if isinstance(value, np.floating) and value.is_integer():
@@ -212,7 +238,7 @@ def text(value: Any) -> str:
 
 
 def _datetime(raw: pd.Series[Any]) -> Coerced:
-    values = raw if pd.api.types.is_datetime64_any_dtype(raw.dtype) else _text(raw)[0]
+    values = raw if pd.api.types.is_datetime64_any_dtype(raw.dtype) else _spelled(raw)[0]
     times = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
     naive = times.dt.tz_localize(None).astype("datetime64[us]")
     return naive, naive.isna()
@@ -226,13 +252,13 @@ _COERCE: dict[str, Callable[[pd.Series[Any]], Coerced]] = {
     "string": _text,
     "datetime": _datetime,
 }
-_WHOLE_TEXT = "text: as a number it has lost digits, so it needs quotes at the source"
+_TEXT = "text, or a number that has lost no digits (a greater one needs quotes at the source)"
 TYPE_WORDS = {
     "double": "a number",
     "integer": "a whole number",
     "boolean": "true or false",
     "datetime": "a date or time in ISO 8601",
-    "category": _WHOLE_TEXT,
-    "string": _WHOLE_TEXT,
+    "category": _TEXT,
+    "string": _TEXT,
 }
 """What a value must be, in words."""

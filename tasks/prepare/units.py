@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 Bits = NDArray[np.uint64]
 
+BLOCK = 100_000
+"""Texts that are looked at at once: the table of five million different ones took 700 MB."""
 _NAN = np.uint64(0x7FF8000000000000)
 _NULL_TEXT = np.uint64(0xFFF8000000000001)  # a NaN that no number can be here
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -59,6 +61,13 @@ def _bits(column: pd.Series[Any]) -> Bits:
         bits = numbers.view(np.uint64)
         bits[np.isnan(numbers)] = _NAN
         return bits
+    blocks = range(0, len(column), BLOCK)
+    return np.concatenate(
+        [np.empty(0, np.uint64), *(_texts(column.iloc[at : at + BLOCK]) for at in blocks)]
+    )
+
+
+def _texts(column: pd.Series[Any]) -> Bits:
     codes, texts = pd.factorize(column)
     table = np.array([*(_text_bits(str(text)) for text in texts), _NULL_TEXT], dtype=np.uint64)
     return table[codes]  # a null has code -1: the last

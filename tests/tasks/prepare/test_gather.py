@@ -11,6 +11,9 @@ import pytest
 from tasks.errors import UserError
 from tasks.pipeline.schema import Pipeline
 from tasks.prepare.gather import Gathering
+from tasks.prepare.snapshot import UNIT, write_part
+from tasks.prepare.statistics import describe
+from tasks.prepare.units import hashes
 
 Make = Callable[..., Pipeline]
 COLUMNS: dict[str, Any] = {
@@ -26,12 +29,9 @@ def gathered(
     """What comes of tables, each a file, read in pieces of so many rows."""
     gathering = Gathering(pipeline)
     gathering.add(
-        where,
-        (
-            (f"{where}/{number}" if len(tables) > 1 else where, table.iloc[first : first + rows])
-            for number, table in enumerate(tables)
-            for first in range(0, max(1, len(table)), rows)
-        ),
+        (f"{where}/{number}" if len(tables) > 1 else where, table.iloc[first : first + rows])
+        for number, table in enumerate(tables)
+        for first in range(0, max(1, len(table)), rows)
     )
     return gathering
 
@@ -71,6 +71,42 @@ def test_pieces_are_one_table(make_pipeline: Make) -> None:
     pd.testing.assert_frame_equal(without, whole.drop(index=[0, 13, 49]).reset_index(drop=True))
 
 
+def test_texts_of_which_each_is_another_are_no_categorical(make_pipeline: Make) -> None:
+    """Each one was an object of Python: 5 million rows took 3.9 GB."""
+    columns = {"id": {"type": "string", "nullable": True}, "c": {"type": "category"}, "y": {}}
+    texts = pd.Series([f"größe {number}" for number in range(98)] + [None, ""], dtype="str")
+    raw = pd.DataFrame({"id": texts, "c": "a", "y": 1.0})
+    table = gathered(make_pipeline({"columns": columns}), raw, rows=7).table()
+    assert [str(kind) for kind in table.dtypes] == ["str", "category", "float64"]
+    pd.testing.assert_series_equal(table["id"], texts, check_names=False)
+
+
+def test_a_snapshot_is_the_same_whatever_holds_its_texts(
+    make_pipeline: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bytes] = []
+    monkeypatch.setattr(
+        "tasks.prepare.snapshot.store.upload", lambda path, _: kept.append(path.read_bytes())
+    )
+    columns = {"id": {"type": "string", "nullable": True}, "c": {"type": "category"}, "y": {}}
+    pipeline = make_pipeline({"columns": columns}, {"groups": ["c", "id"]})
+    ids = [*(f"größe {number}" for number in range(150)), *"ba" * 24, None, ""]
+    raw = pd.DataFrame({"id": ids, "c": ids[::-1], "y": range(200)}).fillna({"c": "c"})
+    found = []
+    for often in (0, 10**9):
+        monkeypatch.setattr("tasks.prepare.gather.REPEATED", often)
+        table = gathered(pipeline, raw, rows=30).table()
+        assert table["id"].dtype == ("str" if often else "category")
+        units = hashes(table, ["c", "id"])
+        rows = np.arange(200)[::-2]
+        described = describe(table, rows)
+        order = {name: list(getattr(described[name], "counts", {})) for name in table}
+        write_part("s3://b/k", table.assign(**{UNIT: units}), pipeline.data, rows)
+        found.append((units.tolist(), described, order, pd.factorize(table["id"])[0].tolist()))
+    assert found[0] == found[1]
+    assert kept[0] == kept[1]
+
+
 def test_a_null_among_wrong_values_is_not_overlooked(make_pipeline: Make) -> None:
     """The second piece has no good value, the table has: each bad row counts."""
     raw = pd.DataFrame({"x": [1, 2, "q", None], "c": "a", "y": 1})
@@ -97,13 +133,12 @@ def test_drift_of_all_sources_is_one_error(make_pipeline: Make) -> None:
     )
     gathering = gathered(pipeline, pd.DataFrame({"alcool": [1], "y": [1], "day": "2020-01-01"}))
     gathering.add(
-        "b.csv",
         [
             (
                 "b.csv",
                 pd.DataFrame({"alcohol": ["a", "b"], "pH": 1, "y": 1, "day": "1/2/20", "extra": 0}),
             )
-        ],
+        ]
     )
     with pytest.raises(UserError) as err:
         gathering.check()
@@ -131,6 +166,49 @@ def test_one_good_value_makes_the_others_bad_rows(make_pipeline: Make) -> None:
     assert len(gathering.failed.bad) == 99
 
 
+def test_a_column_changes_in_one_file_of_a_source(make_pipeline: Make) -> None:
+    """The other files' good values made bad rows of it, which `drop` left out in silence."""
+    good = pd.DataFrame({"x": [1, "q"] + [2] * 8, "c": "a", "y": 1})
+    changed = good.assign(x="n/k")
+    gathering = gathered(make_pipeline({"columns": COLUMNS}), good, good, changed, rows=4)
+    with pytest.raises(UserError) as err:
+        gathering.check()
+    assert err.value.what == "a.csv/2 does not have the columns of the pipeline."
+    assert "'x' has another type: none of its 10 values is a whole number, e.g. n/k" in (
+        err.value.why
+    )
+    assert gathering.failed.bad.tolist() == [1, 11]
+
+    columns = COLUMNS | {"x": {"type": "integer", "nullable": True}}
+    pipeline = make_pipeline({"columns": columns, "drift": {"type": "fill"}})
+    gathering = gathered(pipeline, good, good, changed, rows=4)
+    gathering.check()
+    assert gathering.failed.bad.tolist() == [1, 11]
+    assert gathering.table()["x"].isna().sum() == 12
+
+
+def test_the_report_of_many_files_is_bounded(
+    make_pipeline: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.prepare.gather.REPORTED", 3)
+    raw = pd.DataFrame({"x": [5, "q", "q"], "c": "a", "y": 1})
+    failed = gathered(make_pipeline({"columns": COLUMNS}), *[raw] * 20).failed
+    assert failed.report["row"].tolist() == [2, 3, 5]
+    assert sum(map(len, failed.lines)) <= 2 * 3
+    assert failed.summary() == ["x must be a whole number: 40 rows"]
+
+
+def test_types_that_would_pass_as_another_are_drift(make_pipeline: Make) -> None:
+    columns = {"day": {"type": "category"}, "tags": {"type": "string"}, "x": {}, "y": {}}
+    raw = pd.DataFrame({"tags": [["a"], ["b", "c"]], "x": [True, False], "y": 1.0})
+    raw["day"] = pd.Timestamp("2020-01-01")
+    with pytest.raises(UserError) as err:
+        gathered(make_pipeline({"columns": columns}), raw).check()
+    assert "'day' has another type: none of its 2 values is text" in err.value.why
+    assert "'tags' has another type: none of its 2 values is text" in err.value.why
+    assert "'x' has another type: none of its 2 values is a number, e.g. True" in err.value.why
+
+
 ACCEPTED = {"new": "ignore", "lost": "fill", "type": "fill"}
 
 
@@ -143,7 +221,7 @@ def test_drift_is_accepted_where_the_file_says_so(
     changed = pd.DataFrame({"x": ["many", "few"], "y": [2.0, 3.0], "more": [1, 1]})
     with caplog.at_level(logging.WARNING):
         gathering = gathered(pipeline, good)
-        gathering.add("b.csv", [("b.csv", changed)])
+        gathering.add([("b.csv", changed)])
         gathering.check()
     assert len(gathering.failed.bad) == 0
     table = gathering.table()
@@ -172,7 +250,7 @@ def test_a_key_that_some_json_lines_lack_is_not_lost(make_pipeline: Make) -> Non
     pipeline = make_pipeline({"columns": COLUMNS})
     gathering = Gathering(pipeline)
     pieces = (pd.DataFrame({"x": [1], "y": [1]}), pd.DataFrame({"c": ["a"], "x": [1], "y": [1]}))
-    gathering.add("a.jsonl", (("a.jsonl", piece) for piece in pieces))
+    gathering.add(("a.jsonl", piece) for piece in pieces)
     gathering.check()
     assert gathering.table()["c"].isna().tolist() == [True, False]
 

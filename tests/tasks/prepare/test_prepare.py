@@ -469,18 +469,21 @@ def test_a_prepared_table_from_several_sources(project: Project) -> None:
     (project.folder / "visits.csv").write_text(visits)
     (project.folder / "outcomes.csv").write_text(outcomes)
     (project.folder / "joined.py").write_text(
-        "def join(tables):\n    return tables[0].merge(tables[1], on='id').drop(columns='id')\n"
+        "def join(tables):\n"
+        "    table = tables[0].merge(tables[1], on='id').drop(columns='id')\n"
+        "    return table.assign(high=table['a'] > 5)\n"
     )
     project.body["data"] = {
         "sources": [{"uri": "file://visits.csv"}, {"uri": "file://outcomes.csv"}],
         "prepare": "joined:join",
         "target": "y",
         "task": "regression",
-        "columns": {"a": {}, "y": {}},
+        "columns": {"a": {}, "high": {}, "y": {}},
     }
     manifest = project.manifest()
     rows = pd.concat([read_part(manifest, part) for part in manifest.parts])
     assert len(rows) == 100
+    assert rows["high"].tolist() == (rows["a"] > 5).astype("float64").tolist()
     assert (rows["a"] * 10).round(9).tolist() == rows["y"].tolist()
     assert [source.uri for source in manifest.sources] == [
         "file://visits.csv",

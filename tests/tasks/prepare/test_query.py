@@ -86,7 +86,7 @@ def test_rows_come_with_their_types_and_nulls(
     }
     pipeline = make_pipeline({"columns": columns, "target": "id", "sources": [found.source]})
     gathering = Gathering(pipeline)
-    gathering.add("here", pieces(found, pipeline.data))
+    gathering.add(pieces(found, pipeline.data))
     gathering.check()
     assert len(gathering.failed.bad) == 0
     table = gathering.table()

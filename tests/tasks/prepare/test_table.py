@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -44,6 +45,10 @@ def one(kind: Any, cells: list[Any], **rules: Any) -> tuple[list[Any], list[tupl
         ("double", [Decimal("1.5"), "", "x"], [1.5, None, None], [2, 3]),
         ("double", [np.inf, 1.0], [np.inf, 1.0], [1]),
         ("double", pd.to_datetime(["2020-01-01"]), [None], [1]),
+        ("double", [True, False], [None, None], [1, 2]),
+        ("double", [True, None, 2.5], [None, None, 2.5], [1]),
+        ("double", pd.array([True, None], dtype="boolean"), [None, None], [1]),
+        ("integer", [True, None, 2], [1.0, None, 2.0], []),
         ("integer", [1, 2.0, "3", None], [1.0, 2.0, 3.0, None], []),
         ("integer", [1.5, 2**53 + 1, -np.inf], [None, None, None], [1, 2, 3]),
         ("boolean", [True, False, None], [1.0, 0.0, None], []),
@@ -53,12 +58,20 @@ def one(kind: Any, cells: list[Any], **rules: Any) -> tuple[list[Any], list[tupl
         ("category", [3.0, None, 1.5], ["3", None, "1.5"], []),
         ("category", pd.Categorical(["b", "a"]), ["b", "a"], []),
         ("string", [1, "x"], ["1", "x"], []),
+        ("category", [True, None], ["True", None], []),
+        ("category", pd.to_datetime(["2020-01-01", None]), [None, None], [1]),
+        ("string", pd.to_datetime(["2020-01-01"], utc=True), [None], [1]),
+        ("string", [date(2020, 1, 1), time(1), timedelta(1), "x"], [None] * 3 + ["x"], [1, 2, 3]),
+        ("category", pd.to_timedelta(["1h"]), [None], [1]),
+        ("string", [[1], {"a": 1}, np.ones(2), (), None, "x"], [None] * 5 + ["x"], [1, 2, 3, 4]),
+        ("category", pd.Categorical(pd.to_datetime(["2020-01-01", None])), [None, None], [1]),
         (
             "datetime",
             ["2020-01-01", "2020-01-01T02:00:00+02:00", None],
             [pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-01"), None],
             [],
         ),
+        ("datetime", [date(2020, 1, 1), None], [pd.Timestamp("2020-01-01"), None], []),
         ("datetime", ["01/02/2020", 1577836800], [None, None], [1, 2]),
         ("datetime", pd.to_datetime(["2020-01-01"], utc=True), [pd.Timestamp("2020-01-01")], []),
     ],

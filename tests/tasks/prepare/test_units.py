@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,3 +107,14 @@ def test_near_values_spread_evenly_over_positions() -> None:
         assert ((counts - 2000) ** 2 / 2000).sum() < 149
     positions = [units.positions(units.hashes(table, ["id"]), seed) for seed in (0, 1)]
     assert abs(np.corrcoef(*positions)[0, 1]) < 0.01
+
+
+def test_a_text_is_the_same_unit_in_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = pd.Series(["a", None, "b", "a", "größe", None, "b"], dtype="str")
+    for column in (texts, texts.astype("category")):
+        table = pd.DataFrame({"c": column})
+        whole = units.hashes(table, ["c"])
+        with monkeypatch.context() as patch:
+            patch.setattr(units, "BLOCK", 2)
+            assert units.hashes(table, ["c"]).tolist() == whole.tolist()
+    assert len(units.hashes(pd.DataFrame({"c": texts.head(0)}), ["c"])) == 0
