@@ -23,13 +23,21 @@ def forget() -> None:
     tracking.client.cache_clear()
 
 
+def unused_ports(count: int = 5) -> list[int]:
+    """Ports that nobody listens on, none of them twice."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(ports.unused())
+    return list(found)
+
+
 def use_home(root: Path) -> None:
     """Make the settings of this process those of the stack in `root`, on ports of its own."""
     os.environ["MLOPS_HOME"] = str(root)
     forget()
     home = Home(root)
     home.create()
-    ports.save(home, ports.Ports(*(ports.unused() for _ in range(5))))
+    ports.save(home, ports.Ports(*unused_ports()))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from tasks.prepare.snapshot import read_part
 from tasks.settings import settings
 from tests.chain.conftest import Chain, mlops
 from tests.tasks.test_register import FILE
+from tests.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -54,6 +55,11 @@ def served() -> int | None:
     return answer.json()["version"] if answer.is_success else None
 
 
+def kinds() -> list[str]:
+    """What the ledger has of the model, oldest first."""
+    return [entry.kind for entry in reversed(ledger.history(NAME, 10))]
+
+
 def test_it_is_judged_promoted_and_served(chain: Chain, run_id: str) -> None:
     done = mlops("register", run_id, NAME, "--wait", "--json")
     assert done.returncode == 0, done.stderr
@@ -63,8 +69,8 @@ def test_it_is_judged_promoted_and_served(chain: Chain, run_id: str) -> None:
     assert "by the run's dataset inputs it was trained on" in result["text"]
     assert tracking.alias_version(NAME, tracking.CHAMPION) == result["version"] == 1
     assert served() == 1  # before its next turn by schedule: the promotion tells it
-    kinds = [entry.kind for entry in reversed(ledger.history(NAME, 10))]
-    assert kinds == ["decision", "intent", "moved", "deployed"]
+    expected = ["decision", "intent", "moved", "deployed"]
+    until(lambda: kinds() == expected, 60, "the deployment is on record")
     runs = chain.airflow.get(f"/dags/deploy__{NAME}/dagRuns")["dag_runs"]
     assert "asset_triggered" in {run["run_type"] for run in runs}
 

@@ -16,7 +16,8 @@ import pytest
 
 from benchmarks.compose import PORTS
 from tasks.settings import REPOSITORY
-from tasks.stack import ports
+from tests.conftest import unused_ports
+from tests.waiting import until
 
 IMAGES = "mlops-test-stack"
 """Kept after the tests: the next ones find them built."""
@@ -71,8 +72,9 @@ class Project:
     def containers(self) -> dict[str, dict[str, Any]]:
         """What the engine says of each container of the project, by name."""
         found = docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.name}")
-        ids = found.split()
-        return {one["Name"].lstrip("/"): one for one in json.loads(docker("inspect", *ids))}
+        # Not checked: one may have ended since, and what is said then is of the others.
+        there = docker("inspect", "--type", "container", *found.split(), check=False)
+        return {one["Name"].lstrip("/"): one for one in json.loads(there)}
 
     def service(self, name: str) -> dict[str, Any]:
         """What the engine says of a service's first container."""
@@ -130,7 +132,8 @@ def copy_tree(folder: Path) -> Path:
 def new_project(folder: Path) -> Project:
     """A project with a name and ports that nobody else uses."""
     name = f"mlops-test-{uuid4().hex[:6]}"
-    env = {f"MLOPS_{port}_PORT": str(ports.unused()) for port in PORTS}
+    numbers = unused_ports(len(PORTS))
+    env = {f"MLOPS_{port}_PORT": str(number) for port, number in zip(PORTS, numbers, strict=True)}
     env |= {
         "COMPOSE_PROJECT_NAME": name,
         "MLOPS_STACK_IMAGES": IMAGES,
@@ -143,11 +146,18 @@ def remove(project: Project) -> None:
     everything = project.with_env(COMPOSE_PROFILES="workers,cli")
     everything.compose("down", "-v", "--remove-orphans", "-t", "5", check=False)
     label = f"label=mlops.project={project.name}"
-    if ids := docker("ps", "-aq", "--filter", label).split():
-        docker("rm", "-f", *ids)
+    until(lambda: not removed(label), 60, "no container is left")
     if ids := docker("images", "-q", "--filter", label).split():
         docker("rmi", "-f", *dict.fromkeys(ids), check=False)  # newest first: a base is the last
     everything.compose("down", "-v", "--remove-orphans", check=False)
+
+
+def removed(label: str) -> list[str]:
+    """Remove the containers with a label; returns those that there were."""
+    ids = docker("ps", "-aq", "--filter", label).split()
+    if ids:
+        docker("rm", "-f", *ids, check=False)  # the engine may be at it: a killed build's
+    return ids
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from tests.chain.searches import assert_published_once, rows
 from tests.compose import steady
 from tests.compose.conftest import Project, docker, new_project, remove
 from tests.compose.steady import reached
-from tests.waiting import until
+from tests.waiting import pid_once, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(2400)]
 
@@ -120,6 +120,11 @@ def fitting(project: Project) -> set[str]:
     }
 
 
+def both(names: set[str]) -> set[str]:
+    """The workers' names once there are two, or nothing yet."""
+    return names if len(names) == 2 else set()
+
+
 def test_a_search_runs_on_the_workers_and_survives_one_of_them(
     grown: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -127,11 +132,12 @@ def test_a_search_runs_on_the_workers_and_survives_one_of_them(
         run = chain.train(steady.NAME, trials=TRIALS, slots=2)
         search = chain.parent(steady.NAME, run)
         # the limits are those of a machine on which another stack is being killed again and again
-        until(lambda: len(fitting(grown)) == 2, 180, "each worker has a slot")
+        workers = until(lambda: both(fitting(grown)), 180, "each worker has a slot")
         until(lambda: rows(search), 180, "trials are recorded")
         before = rows(search)
-        victim = grown.containers()[min(fitting(grown))]
-        os.kill(victim["State"]["Pid"], signal.SIGKILL)
+        victim = min(workers)
+        pid = pid_once(lambda: grown.containers()[victim]["State"]["Pid"], victim)
+        os.kill(pid, signal.SIGKILL)
         assert chain.finish(steady.NAME, run, 1500) == "success"
         after = rows(search)
         assert {tid: after[tid] for tid in before} == before, "a recorded trial ran again"

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tasks.stack import ports
 from tests.waiting import until
 
 HERE = Path(__file__).parents[2] / "docker" / "filter"
@@ -57,11 +58,11 @@ def archive(files: Mapping[str, str | bytes | tarfile.TarInfo]) -> bytes:
     return made.getvalue()
 
 
-def ask(address: str | tuple[str, int], request: bytes, timeout: float = 60) -> tuple[int, bytes]:
+def ask(address: str | tuple[str, int], request: bytes) -> tuple[int, bytes]:
     """Send bytes, and hear all that comes back: the first answer's status (0: none), everything."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout)
+        connection.settimeout(60)
         connection.connect(address)
         with suppress(ConnectionError):  # it may answer before it has heard everything
             connection.sendall(request)
@@ -96,9 +97,7 @@ class Running:
 @contextmanager
 def running(log: Path, **settings: str) -> Iterator[Running]:
     """Run the filter with these variables (`PROJECT` for `FILTER_PROJECT`)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = ports.unused()
     environment = {f"FILTER_{name}": value for name, value in settings.items()}
     environment["FILTER_LISTEN"] = f"127.0.0.1:{port}"
     command = [sys.executable, str(HERE / "filter.py")]

@@ -275,7 +275,7 @@ def test_a_killed_build_leaves_nothing_after_the_next_clean(built: Image, tmp_pa
     environment = {key: text for key, text in os.environ.items() if key.startswith("MLOPS_")}
     process = context.Process(target=build_slowly, args=(environment, folder))
     process.start()
-    until(lambda: left()[0], 60, "the step runs")
+    until(lambda: running(left()[0]), 60, "the step runs")
     process.kill()
     process.join()
     until(lambda: not running(left()[0]), 60, "the engine has noticed")
@@ -303,4 +303,5 @@ def test_a_container_that_others_remove_as_well_is_gone(built: Image) -> None:
 
 
 def running(names: list[str]) -> list[str]:
-    return [one.name for one in engine.client().containers.list() if one.name in names]
+    found = engine.client().containers.list(ignore_removed=True)
+    return [one.name for one in found if one.name in names]

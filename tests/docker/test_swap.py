@@ -58,10 +58,14 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Says what the pipeline's file says of serving."""
 
     def said(**fields: Any) -> None:
-        given = Serving(**{"start_timeout": 180, **fields})  # others may use this machine too
+        given = patient(**fields)
         monkeypatch.setattr(deploy, "serving_of", lambda *_: given)
 
     return said
+
+
+def patient(**fields: Any) -> Serving:
+    return Serving(**{"start_timeout": 180, **fields})  # others may use this machine too
 
 
 def champion(version: int) -> None:
@@ -269,10 +273,12 @@ def die_after(step: str, environment: dict[str, str]) -> None:
         os._exit(9)
 
     setattr(owner, attribute, last)
+    deploy.serving_of = lambda *_: patient()
     deploy.reconcile(NAME, "killed")
     os._exit(0)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("first")
 def test_a_kill_after_any_step_is_repaired(serve: Any) -> None:
     context = multiprocessing.get_context("forkserver")
@@ -285,7 +291,7 @@ def test_a_kill_after_any_step_is_repaired(serve: Any) -> None:
         champion(version)
         process = context.Process(target=die_after, args=(step, environment))
         process.start()
-        process.join(120)
+        process.join(300)
         assert process.exitcode == 9, step
         assert serving()[0] in (1, 2), step  # the endpoint is never without a server
         deploy.reconcile(NAME, "repair")

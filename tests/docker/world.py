@@ -13,6 +13,7 @@ from typing import Any
 
 import docker.errors
 
+from tasks.serving import engine
 from tests.docker.filtering import BASE, archive
 
 SLEEP = 'CMD ["python3", "-u", "-c", "import os, time; print(os.environ); time.sleep(9999)"]\n'
@@ -134,16 +135,8 @@ class World:
         found: dict[str, Any] = {"hits": self.server.hits}  # type: ignore[attr-defined]
         for one in self.engine.api.containers(all=True):
             if self.marker in json.dumps(one):
-                seen = self.engine.api.inspect_container(one["Id"])
-                state, host = seen["State"], seen["HostConfig"]
-                found[one["Id"]] = (
-                    *(seen["Name"], state["Status"], state["StartedAt"], seen["ExecIDs"]),
-                    *(
-                        host["Memory"],
-                        host["PidsLimit"],
-                        sorted(seen["NetworkSettings"]["Networks"]),
-                    ),
-                )
+                with suppress(docker.errors.NotFound):  # a build's, which the engine removes
+                    found[one["Id"]] = self._state_of(one["Id"])
         for one in self.engine.api.images(all=True):
             if self.marker in json.dumps(one):
                 found[one["Id"]] = sorted(one["RepoTags"] or [])
@@ -152,12 +145,22 @@ class World:
                 found[f"{one['Name']} {one.get('Id')}"] = "there"
         return found
 
+    def _state_of(self, container: str) -> tuple[Any, ...]:
+        seen = self.engine.api.inspect_container(container)
+        state, host = seen["State"], seen["HostConfig"]
+        return (
+            *(seen["Name"], state["Status"], state["StartedAt"], seen["ExecIDs"]),
+            *(host["Memory"], host["PidsLimit"], sorted(seen["NetworkSettings"]["Networks"])),
+        )
+
     def clear(self, *, everything: bool = False) -> None:
         """Remove what attacks have made, or everything."""
         keep = set() if everything else {self.victim, self.own}
         for one in self.engine.api.containers(all=True):
-            if self.marker in json.dumps(one) and one["Names"][0][1:] not in keep:
-                self.engine.api.remove_container(one["Id"], force=True, v=True)
+            names = {name[1:] for name in one["Names"] or ()}  # none while it is being removed
+            if self.marker in json.dumps(one) and not names & keep:
+                with suppress(docker.errors.NotFound):
+                    engine.remove(self.engine.containers.get(one["Id"]))
         kept = {self.foreign_image, self.own_image, f"{self.marker}-bare:latest"}
         images = set() if everything else kept
         for one in self.engine.api.images():

@@ -25,7 +25,7 @@ from tests.chain.searches import assert_published_once, rows
 from tests.compose.conftest import Project, docker
 from tests.compose.shared.serving import models, served
 from tests.compose.steady import FILE, NAME, reached, write
-from tests.waiting import until
+from tests.waiting import pid_once, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]
 
@@ -56,7 +56,7 @@ def champion(project: Project, chain: Chain) -> int:
 
 def strike(project: Project, service: str) -> None:
     """kill -9 of the container's first process, and with it of all in it; wait until it is back."""
-    pid = project.service(service)["State"]["Pid"]
+    pid = pid_once(lambda: project.service(service)["State"]["Pid"], service)
     os.kill(pid, signal.SIGKILL)
 
     def back() -> bool:
@@ -74,7 +74,8 @@ def restart_engine() -> None:
     if Path("/run/systemd/system").exists():
         subprocess.run(["systemctl", "restart", "docker"], check=True)
     else:
-        (engine,) = [one for one in psutil.process_iter() if one.name() == "dockerd"]
+        found = psutil.process_iter(["name"])
+        (engine,) = [one for one in found if one.info["name"] == "dockerd"]
         command = engine.cmdline()
         engine.terminate()
         engine.wait(120)
@@ -82,7 +83,8 @@ def restart_engine() -> None:
             subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-    until(lambda: docker("info", check=False), 120, "the engine answers")
+    version = ("version", "--format", "{{.Server.Version}}")  # `info` tells of the client, too
+    until(lambda: docker(*version, check=False).strip(), 120, "the engine answers")
 
 
 def deployed(chain: Chain) -> str:

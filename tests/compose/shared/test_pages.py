@@ -21,6 +21,7 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The machine's own Chromium, or the one that Playwright has installed."""
+    expect.set_options(timeout=90_000)
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=found, args=list(QUIET))
@@ -41,7 +42,7 @@ def sign_in(page: Page, project: Project) -> None:
     page.fill("input[name=username]", exports["MLOPS_AIRFLOW_USER"])
     page.fill("input[name=password]", exports["MLOPS_AIRFLOW_PASSWORD"])
     page.keyboard.press("Enter")
-    expect(page.get_by_role("link", name="Dags").first).to_be_visible(timeout=90_000)
+    expect(page.get_by_role("link", name="Dags").first).to_be_visible()
 
 
 def test_the_start_page_shows_states_and_leads_on(page: Page, project: Project) -> None:
@@ -50,12 +51,12 @@ def test_the_start_page_shows_states_and_leads_on(page: Page, project: Project) 
     page.on("pageerror", lambda error: broken.append(str(error)))
     page.goto("/")
     for part in ("airflow", "mlflow"):
-        expect(page.locator(f"#{part} .state")).to_have_text("running", timeout=90_000)
+        expect(page.locator(f"#{part} .state")).to_have_text("running")
     model = page.locator(f"#model-{NAME}")
     expect(model).to_contain_text(f"/models/{NAME}/invocations")
     version = served(project, NAME)
     state = "running" if version else "not served"
-    expect(model.locator(".state")).to_have_text(state, timeout=90_000)
+    expect(model.locator(".state")).to_have_text(state)
     expect(model).to_contain_text(str(version or ""))
     page.click("#mlflow")
     expect(page).to_have_url("/mlflow/")
@@ -66,8 +67,8 @@ def test_a_stopped_service_shows_as_such(page: Page, project: Project) -> None:
     project.compose("stop", "mlflow")
     try:
         page.goto("/")
-        expect(page.locator("#mlflow .state")).to_have_text("failed", timeout=90_000)
-        expect(page.locator("#airflow .state")).to_have_text("running", timeout=90_000)
+        expect(page.locator("#mlflow .state")).to_have_text("failed")
+        expect(page.locator("#airflow .state")).to_have_text("running")
         assert httpx.get(f"{project.url()}/mlflow/", timeout=30).status_code == 503
         stopped = project.cli("status", check=False)
         assert stopped.returncode == 3

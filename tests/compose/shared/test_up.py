@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from tests.compose.conftest import Project
-from tests.compose.shared.conftest import FirstUp
+from tests.compose.shared.conftest import IDLE_BYTES, FirstUp
 from tests.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
-IDLE_BYTES = 2.0e9
 ROOT = {"secrets", "docker-filter", "postgres"}
 """The one gives files to their readers, the other reads the socket, the last becomes `postgres`."""
 ADDED = {

@@ -79,21 +79,21 @@ def slot_of(run: RunRef, number: int = 0) -> SlotRef:
 
 
 def start(
-    run: RunRef, log: Path, number: int = 0, code: Path = REPOSITORY
+    run: RunRef, log: Path, number: int = 0, code: Path = REPOSITORY, guard_s: int = 10
 ) -> subprocess.Popen[bytes]:
     """A slot as Airflow runs it: a process of its own, which a guardian watches."""
     with log.open("ab") as file:
-        return spawn(run, file, number, code)
+        return spawn(run, file, number, code, guard_s)
 
 
 def spawn(
-    run: RunRef, log: IO[bytes], number: int, code: Path = REPOSITORY
+    run: RunRef, log: IO[bytes], number: int, code: Path = REPOSITORY, guard_s: int = 10
 ) -> subprocess.Popen[bytes]:
     """Start this module of the copy of the repository in `code` as a program."""
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.tasks.search.searches"),
-            slot_of(run, number).model_dump_json(),
+            *(slot_of(run, number).model_dump_json(), str(guard_s)),
         ],
         cwd=code,
         stdout=log,
@@ -135,7 +135,7 @@ def main() -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     faulthandler.register(signal.SIGUSR1)  # where it hangs, should it hang
-    with guarded():
+    with guarded(int(sys.argv[2])):
         print(search(SlotRef.model_validate_json(sys.argv[1])))
 
 

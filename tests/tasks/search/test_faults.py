@@ -47,16 +47,18 @@ SPACE = {"choice": list(POINTS)}
 class Slots:
     """Slots as processes, started again when they die, as Airflow does."""
 
-    def __init__(self, run: RunRef, count: int, folder: Path) -> None:
-        self.run, self._folder = run, folder
+    def __init__(self, run: RunRef, count: int, folder: Path, guard_s: int) -> None:
+        self.run, self._folder, self._guard_s = run, folder, guard_s
         self.running: dict[int, subprocess.Popen[bytes]] = {}
         for _ in range(count):
             self.add()
 
     def add(self) -> None:
         """Start one more."""
-        number = len(self.running)
-        self.running[number] = start(self.run, self._log(number), number)
+        self._start(len(self.running))
+
+    def _start(self, number: int) -> None:
+        self.running[number] = start(self.run, self._log(number), number, guard_s=self._guard_s)
 
     def _log(self, number: int) -> Path:
         return self._folder / f"slot{number}.log"
@@ -71,7 +73,7 @@ class Slots:
             if code == 0:
                 del self.running[number]
             elif code is not None:
-                self.running[number] = start(self.run, self._log(number), number)
+                self._start(number)
         return bool(self.running)
 
     def child(self, number: int = 0, of: str = "tasks.search.child") -> psutil.Process | None:
@@ -92,8 +94,8 @@ class Slots:
 def slots(stack: Supervisor, tmp_path: Path) -> Iterator[Any]:
     made: list[Slots] = []
 
-    def make(of: Any, count: int = 1) -> Slots:
-        made.append(Slots(begin(of), count, tmp_path))
+    def make(of: Any, count: int = 1, guard_s: int = 10) -> Slots:
+        made.append(Slots(begin(of), count, tmp_path, guard_s))
         return made[-1]
 
     yield make
@@ -190,14 +192,14 @@ def test_all_processes_of_a_slot_go_with_it(slots: Any, stopped: bool) -> None:
 
 def test_another_slot_takes_the_trial_of_a_stopped_one(slots: Any) -> None:
     """Before the guardian kills it: the lease ends when its holder falls silent."""
-    two = slots(pipeline(trials=2, points=POINTS, space=SPACE))
+    two = slots(pipeline(trials=2, points=POINTS, space=SPACE), guard_s=60)
     fitting(two, tid=0)
     two.add()
     until(lambda: (1, "finished") in rows(two.run.run_id, "tid, outcome"), 60, "slot 1 is idle")
 
     two.running[0].send_signal(signal.SIGSTOP)
 
-    until(lambda: rows(two.run.run_id, "attempts")[0] == (2,), 9, "slot 1 began trial 0 again")
+    until(lambda: rows(two.run.run_id, "attempts")[0] == (2,), 25, "slot 1 began trial 0 again")
     assert two.running[0].poll() is None
 
 
@@ -291,7 +293,7 @@ def test_chaos(slots: Any, stack: Supervisor, capsys: pytest.CaptureFixture[str]
     trials = 30
     many = slots(pipeline(trials=trials, space=MEDIUM), count=3)
     chaos = Chaos(many, stack, seed=5)
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 400
     while many.revive():
         assert time.monotonic() < deadline, chaos.done
         time.sleep(0.4)  # the pace of the faults, not a wait for anything

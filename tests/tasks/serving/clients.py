@@ -10,7 +10,7 @@ import httpx
 
 
 class Clients:
-    """Clients that post until told to end, `most` requests each at most, and keep what they got.
+    """Clients that post until told to end, and keep what they got.
 
     `each` of them keep their connection, and as many make a new one for each request.
     """
@@ -21,12 +21,11 @@ class Clients:
         body: dict[str, Any],
         *,
         each: int = 2,
-        most: float = 300,
         pause_s: float = 0.05,
         timeout_s: float = 30,
     ) -> None:
         self.url, self.body = url, body
-        self.most, self.pause_s, self.timeout_s = most, pause_s, timeout_s
+        self.pause_s, self.timeout_s = pause_s, timeout_s
         self.got: Counter[tuple[int, str]] = Counter()
         self.lock, self.ended = threading.Lock(), threading.Event()
         self.threads = [
@@ -38,9 +37,7 @@ class Clients:
     def call(self, keep_alive: bool) -> None:
         headers = {} if keep_alive else {"connection": "close"}
         with httpx.Client(timeout=self.timeout_s, headers=headers, trust_env=False) as client:
-            sent = 0
-            while sent < self.most:
-                sent += 1
+            while True:
                 try:
                     answer = client.post(self.url, json=self.body)
                     result = (answer.status_code, answer.headers.get("x-model-version", ""))

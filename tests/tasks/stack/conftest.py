@@ -11,6 +11,7 @@ from tasks.settings import settings
 from tasks.stack import leftovers, ports, stack
 from tasks.stack.home import Home
 from tasks.stack.supervisor import Supervisor
+from tests.conftest import unused_ports
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     monkeypatch.setenv("MLOPS_HOME", str(found.root))
     settings.cache_clear()
     found.create()
-    ports.save(found, ports.Ports(*(ports.unused() for _ in range(5))))
+    ports.save(found, ports.Ports(*unused_ports()))
     yield found
     stack.down(wipe=True)
     settings.cache_clear()

@@ -23,7 +23,7 @@ from tasks.stack.status import running as all_run
 from tasks.stack.status import status
 from tasks.stack.supervisor import Supervisor
 from tests.conftest import use_home
-from tests.waiting import until
+from tests.waiting import of_living, pid_once, until
 
 pytestmark = pytest.mark.stack
 
@@ -90,15 +90,18 @@ def test_a_second_start_changes_nothing(running: Stack) -> None:
 def test_everything_listens_on_this_machine_only(running: Stack) -> None:
     addresses = {
         connection.laddr.ip
-        for process in leftovers.find(running.home)
-        for connection in process.net_connections("tcp")
+        for connections in of_living(
+            lambda process: process.net_connections("tcp"), leftovers.find(running.home)
+        )
+        for connection in connections
         if connection.status == psutil.CONN_LISTEN
     }
     assert addresses == {"127.0.0.1"}
 
 
 def test_no_secret_is_on_a_command_line(running: Stack) -> None:
-    lines = [" ".join(process.cmdline()) for process in leftovers.find(running.home)]
+    words = of_living(psutil.Process.cmdline, leftovers.find(running.home))
+    lines = [" ".join(each) for each in words]
     assert len(lines) > len(CORE)
     secrets = vars(running.secrets).values()
     assert not [secret for secret in secrets if any(secret in line for line in lines)]
@@ -130,20 +133,21 @@ def test_no_plugin_fails_to_load(running: Stack) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="polls there, within a second")
 def test_the_workers_die_with_the_scheduler(running: Stack) -> None:
-    until(lambda: len(workers(running)) > 1, 30, "the workers run")
-    old, scheduler = workers(running), pid_of(running, "airflow-scheduler")
+    until(lambda: len(workers(running)) > 1, 60, "the workers run")
+    scheduler = pid_once(lambda: pid_of(running, "airflow-scheduler"), "the scheduler")
+    old = workers(running)
     os.kill(scheduler, signal.SIGKILL)
     until(lambda: not any(worker.is_running() for worker in old), 5, "the workers are gone")
-    until(lambda: pid_of(running, "airflow-scheduler") not in (0, scheduler), 20, "it is back")
-    until(lambda: len(workers(running)) > 1, 60, "it has workers again")
+    until(lambda: pid_of(running, "airflow-scheduler") not in (0, scheduler), 60, "it is back")
+    until(lambda: len(workers(running)) > 1, 180, "it has workers again")
 
 
 def test_a_dead_worker_ends_the_scheduler_at_once(running: Stack) -> None:
     until(lambda: len(workers(running)) > 1, 60, "the workers run")
     scheduler = pid_of(running, "airflow-scheduler")
     workers(running)[0].kill()
-    until(lambda: pid_of(running, "airflow-scheduler") not in (0, scheduler), 20, "a new one runs")
-    until(lambda: len(workers(running)) > 1, 60, "it has workers again")
+    until(lambda: pid_of(running, "airflow-scheduler") not in (0, scheduler), 60, "a new one runs")
+    until(lambda: len(workers(running)) > 1, 180, "it has workers again")
     assert "died; leaving at once" in (running.home.logs / "airflow-scheduler.log").read_text()
 
 

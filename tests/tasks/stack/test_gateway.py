@@ -23,7 +23,7 @@ from tasks.stack import gateway, health, leftovers, ports, services
 from tasks.stack.home import Home
 from tasks.stack.services import Stack
 from tasks.stack.supervisor import Supervisor
-from tests.waiting import until
+from tests.waiting import pid_once, until
 
 
 class Model(ThreadingHTTPServer):
@@ -99,8 +99,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     supervisor.add(services.gateway(stack))
     until(lambda: health.gateway(stack.ports.gateway), 20, "the gateway answers")
     yield stack
-    pid = supervisor.pid()
-    os.kill(pid or 0, signal.SIGTERM)
+    os.kill(pid_once(supervisor.pid, "supervisord"), signal.SIGTERM)
     until(lambda: supervisor.pid() is None, 20, "supervisord has ended")
     for server in behind:
         server.stop()

@@ -25,7 +25,8 @@ from tasks.stack.home import Home
 from tasks.stack.services import Stack
 from tasks.stack.status import running, status
 from tasks.stack.supervisor import Supervisor, add_program
-from tests.waiting import until
+from tests.conftest import unused_ports
+from tests.waiting import of_living, pid_once, until
 
 LIGHT = ("postgres", "store", "gateway")
 START = (
@@ -89,9 +90,9 @@ def test_it_outlives_the_terminal_that_started_it(home: Home) -> None:
     process = start_by_process(home, start_new_session=True)
     output, _ = process.communicate(timeout=60)
     assert output.strip() == "True"
-    os.killpg(Supervisor(home).pid() or 0, 0)
+    os.killpg(pid_once(Supervisor(home).pid, "supervisord"), 0)
     assert healthy(home)
-    assert all(os.getsid(one.pid) != process.pid for one in everything(home))
+    assert process.pid not in of_living(lambda one: os.getsid(one.pid), everything(home))
 
 
 def test_two_starts_at_once_make_one_stack(home: Home) -> None:
@@ -99,16 +100,15 @@ def test_two_starts_at_once_make_one_stack(home: Home) -> None:
     outputs = [process.communicate(timeout=90)[0].strip() for process in processes]
     assert sorted(outputs) == ["False", "False", "True"]
     assert healthy(home)
-    daemons = [one for one in everything(home) if "supervisor.supervisord" in one.cmdline()]
-    assert len(daemons) == 1
+    words = of_living(psutil.Process.cmdline, everything(home))
+    assert sum("supervisor.supervisord" in each for each in words) == 1
 
 
 def test_after_everything_was_killed_it_starts_again_with_its_data(home: Home) -> None:
     start()
     before = ports.load(home), home.secrets
     (home.store / "data" / "kept").write_text("x")
-    for process in everything(home):
-        process.kill()
+    of_living(psutil.Process.kill, everything(home))
     until(lambda: Supervisor(home).pid() is None, 10, "supervisord is gone")
     assert start()
     assert healthy(home)
@@ -118,19 +118,19 @@ def test_after_everything_was_killed_it_starts_again_with_its_data(home: Home) -
 
 def test_after_supervisord_was_killed_it_starts_again(home: Home) -> None:
     start()
-    os.kill(Supervisor(home).pid() or 0, signal.SIGKILL)
+    os.kill(pid_once(Supervisor(home).pid, "supervisord"), signal.SIGKILL)
     until(lambda: Supervisor(home).pid() is None, 10, "supervisord is gone")
     assert start()
     assert healthy(home)
-    names = [one.name() for one in everything(home)]
+    names = of_living(psutil.Process.name, everything(home))
     assert names.count("rclone") == names.count("caddy") == 1
 
 
 @pytest.mark.parametrize("service", LIGHT)
 def test_a_killed_server_comes_back(home: Home, service: str) -> None:
     start()
-    pid = pids(home)[service]
-    os.kill(pid or 0, signal.SIGKILL)
+    pid = pid_once(lambda: pids(home)[service], service)
+    os.kill(pid, signal.SIGKILL)
     until(lambda: pids(home)[service] not in (pid, None), 20, "it runs again")
     until(lambda: healthy(home), 20, "it is healthy again")
 
@@ -142,7 +142,7 @@ def test_down_leaves_no_process_and_wipe_no_file(home: Home) -> None:
     assert len(ours) >= 5
     outside = (home.postgres / "data").resolve().parent
     assert stack.down()
-    assert not any(one.is_running() and one.status() != "zombie" for one in ours)
+    assert not any(of_living(lambda one: one.is_running() and one.status() != "zombie", ours))
     assert home.secrets_folder.exists()
     assert not stack.down()
     stack.down(wipe=True)
@@ -203,7 +203,7 @@ def test_a_state_folder_with_a_space_and_a_long_path(
     settings.cache_clear()
     home = Home(root)
     home.create()
-    ports.save(home, ports.Ports(*(ports.unused() for _ in range(5))))
+    ports.save(home, ports.Ports(*unused_ports()))
     sockets = home.sockets
     try:
         assert start()
@@ -231,11 +231,12 @@ def test_status_tells_what_runs(home: Home) -> None:
     assert found["store"].pid == pids(home)["store"]
     text = str(found)
     assert not [secret for secret in vars(home.secrets).values() if secret in text]
-    os.kill(pids(home)["store"] or 0, signal.SIGSTOP)
+    pid = pid_once(lambda: pids(home)["store"], "the store")
+    os.kill(pid, signal.SIGSTOP)
     try:
         until(lambda: status()["store"].state == "starting", 10, "it answers nobody")
     finally:
-        os.kill(pids(home)["store"] or 0, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -292,7 +293,7 @@ def test_an_ordinary_user_can_start_it(
     home = Home(Path(made.stdout.strip()))
     assert healthy(home)
     assert not home.postgres.is_symlink()
-    assert {one.username() for one in everything(home)} == {"nobody"}
+    assert set(of_living(psutil.Process.username, everything(home))) == {"nobody"}
 
 
 def test_variables_reach_a_shell_unharmed(home: Home) -> None:

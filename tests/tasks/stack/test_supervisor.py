@@ -22,7 +22,7 @@ from tasks.stack.supervisor import (
     programs,
     remove_program,
 )
-from tests.waiting import until
+from tests.waiting import pid_once, until
 
 SLEEP = "import time; time.sleep(600)"
 
@@ -32,14 +32,7 @@ def python(code: str) -> tuple[str, ...]:
 
 
 def pid_of(supervisor: Supervisor, name: str) -> int:
-    seen: list[int | None] = [None]
-
-    def running() -> int | None:
-        seen.append(supervisor.programs()[name].pid)
-        return seen[-1]
-
-    until(running, 20, f"{name} runs")
-    return seen[-1] or 0
+    return pid_once(lambda: supervisor.programs()[name].pid, name)
 
 
 def gone(pid: int) -> bool:
@@ -165,7 +158,7 @@ def test_without_supervisord_the_error_says_how_to_start(home: Home) -> None:
 def test_programs_die_with_supervisord(supervisor: Supervisor) -> None:
     add_program("one", python(SLEEP))
     pid = pid_of(supervisor, "one")
-    os.kill(supervisor.pid() or 0, signal.SIGKILL)
+    os.kill(pid_once(supervisor.pid, "supervisord"), signal.SIGKILL)
     until(lambda: gone(pid), 5, "the program is gone")
 
 
@@ -184,7 +177,7 @@ def test_what_a_killed_supervisord_left_is_found_and_ended(
     )
     add_program("family", python(code))
     until(lambda: pids.exists() and len(pids.read_text().split()) == 2, 20, "both children run")
-    os.kill(supervisor.pid() or 0, signal.SIGKILL)
+    os.kill(pid_once(supervisor.pid, "supervisord"), signal.SIGKILL)
     until(lambda: supervisor.pid() is None, 5, "supervisord is gone")
     bystander = psutil.Popen([sys.executable, "-c", SLEEP], start_new_session=True)
     try:
