@@ -30,6 +30,7 @@ FLOAT32_TOLERANCE = 1e-5
 """Relative: a network's sums depend on the processor and on the number of threads."""
 
 
+@tracking.without_hints()
 def log(fitted: Model, example: pd.DataFrame) -> str:
     """Log a fitted model to the active run; returns its URI.
 

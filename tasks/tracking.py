@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -14,6 +16,7 @@ from mlflow.environment_variables import (
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_LOGGING_LEVEL,
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
 )
 from mlflow.exceptions import MlflowException
@@ -87,6 +90,14 @@ def impatient() -> Iterator[None]:
             variable.unset() if value is None else variable.set(value)
 
 
+@contextmanager
+def without_hints() -> Iterator[None]:
+    """Meanwhile, no hint that an integer column cannot be null: whether it may, the file says."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer", UserWarning)
+        yield
+
+
 @lru_cache(maxsize=1)
 def client() -> MlflowClient:
     """The MLflow client of this process; mlflow's module functions then use the same server."""
@@ -94,6 +105,9 @@ def client() -> MlflowClient:
         raise UnavailableError("The stack is not up.", fix=f"Start it: {typed('up')}")
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
+    if not MLFLOW_LOGGING_LEVEL.is_set():
+        # Its notes go to standard error, and all that comes there Airflow shows as an error.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
     mlflow.set_tracking_uri(settings().tracking_uri)
     return MlflowClient(settings().tracking_uri)
 

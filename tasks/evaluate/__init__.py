@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,23 +94,31 @@ def _refit(best: BestRef) -> Candidate:
         [read_part(manifest, part) for part in ("train", "validation") if part in manifest.parts],
         ignore_index=True,
     )
-    # Autolog puts every get_params() key on the run; the model is logged by hand, without a pickle.
-    mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
-    try:
-        with _resumed(best.run_id):
-            fitted = model.refit(
-                pipeline,
-                chosen["params"],
-                Rows.of(pipeline, rows),
-                chosen["chosen"],
-                seed=trial_seed(pipeline.search.seed, best.trial),
-                threads=process.cores(),
-            )
-    finally:
-        mlflow.sklearn.autolog(disable=True)
+    with _autolog(), _resumed(best.run_id):
+        fitted = model.refit(
+            pipeline,
+            chosen["params"],
+            Rows.of(pipeline, rows),
+            chosen["chosen"],
+            seed=trial_seed(pipeline.search.seed, best.trial),
+            threads=process.cores(),
+        )
     return Candidate(
         pipeline, manifest, chosen["params"], fitted, rows, read_part(manifest, "test")
     )
+
+
+@contextmanager
+def _autolog() -> Iterator[None]:
+    """Autolog puts every get_params() key on the run; the model is logged by hand, no pickle."""
+    with warnings.catch_warnings():
+        # MLflow calls scikit-learn's log_loss by a name that 1.9 deprecates.
+        warnings.filterwarnings("ignore", "`y_pred` was renamed to `y_proba`", FutureWarning)
+        mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
+        try:
+            yield
+        finally:
+            mlflow.sklearn.autolog(disable=True)
 
 
 class _resumed:  # noqa: N801
@@ -149,6 +160,7 @@ def _log_scores(best: BestRef, candidate: Candidate) -> None:
     _log_inputs(best, candidate)
 
 
+@tracking.without_hints()
 def _log_inputs(best: BestRef, candidate: Candidate) -> None:
     """The snapshot's parts as MLflow datasets; some rows are enough for their schema."""
     manifest = candidate.manifest

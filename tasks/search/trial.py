@@ -169,7 +169,7 @@ def attempt(objective: Objective, params: dict[str, Any], seed: int) -> dict[str
         "metrics": {name: value for name, value in figures.items() if metrics.is_finite(value)},
         "error": error,
         "curves": scored.curves,
-        "warnings": "\n".join(dict.fromkeys(told))[:LONGEST_ERROR] or None,
+        "warnings": "\n".join(dict.fromkeys(map(_one_line, told)))[:LONGEST_ERROR] or None,
     }
 
 
@@ -226,6 +226,11 @@ def _validation(manifest: Manifest) -> pd.DataFrame:
             fix="Set split.validation, or search.resampling to {folds: 5}.",
         )
     return rows
+
+
+def _one_line(text: str) -> str:
+    """A warning as the tag keeps it, where each has a line and the report a row."""
+    return " ".join(text.split())
 
 
 def _told(err: Exception) -> str:

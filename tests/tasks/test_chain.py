@@ -191,6 +191,43 @@ def test_networks_of_the_shipped_pipeline(folder: Path) -> None:
     assert decision.verdict in {"promote", "reject"}
 
 
+EVALUATE = """
+import sys
+from tasks.evaluate import evaluate
+from tasks.refs import BestRef
+
+evaluate(BestRef.model_validate_json(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"estimator": "logistic_regression"},
+        {"estimator": "keras_mlp", "units_1": 8, "units_2": 8, "epochs": 2},
+    ],
+)
+def test_evaluate_says_nothing_that_asks_for_no_action(
+    folder: Path, space: dict[str, object]
+) -> None:
+    """In a process of its own, as pytest keeps warnings to itself; the columns are integers."""
+    name = f"quiet_{space['estimator']}"
+    content = yaml.safe_load((REPOSITORY / "pipelines" / "diabetes_risk.yaml").read_text())
+    content["search"] |= {"space": space, "points": []}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    prepared = prepare(name, f"train__{name}/1", Overrides(trials=1, slots=1))
+    search(prepared.slots[0])
+    best = select(prepared.slots[0].run)
+
+    done = subprocess.run(
+        [sys.executable, "-c", EVALUATE, best.model_dump_json()],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tracking.alias_version(name, tracking.CHALLENGER) == 1
+
+
 def test_the_leaderboard_is_in_order_and_complete(folder: Path, tmp_path: Path) -> None:
     run, _ = train("steady", "train__steady/board", trials=6, slots=1, force=True)
     path = tracking.client().download_artifacts(run.run_id, "leaderboard.csv", str(tmp_path))

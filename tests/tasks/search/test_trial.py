@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+import warnings
 from typing import Any
 
 import numpy as np
@@ -148,6 +150,26 @@ def test_a_long_error_keeps_its_first_line_and_fits_a_tag() -> None:
     assert len(result["error"]) <= trial.LONGEST_ERROR
     assert result["error"].startswith("ValueError: xxx")
     assert "in __call__" in result["error"]
+
+
+class Warns(trial.Objective):
+    """Warns in several lines, as scikit-learn's solvers do."""
+
+    def __call__(self, params: dict[str, Any], seed: int) -> trial.Scored:  # noqa: ARG002
+        warnings.warn(
+            "It failed to converge.\n\nScale the data:\n    see", UserWarning, stacklevel=1
+        )
+        logging.getLogger("alibrary").warning("fell back\n\tto one thread")
+        return trial.Scored({"val_rmse": 1.0}, {})
+
+
+def test_each_warning_is_one_line() -> None:
+    result = trial.attempt(Warns(pipeline(), (), 1), {}, 0)
+
+    assert result["warnings"].splitlines() == [
+        "UserWarning: It failed to converge. Scale the data: see",
+        "alibrary: fell back to one thread",
+    ]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.7976931348623157e308])
