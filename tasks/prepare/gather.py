@@ -20,8 +20,8 @@ from tasks.prepare import table as tables
 
 REPORTED = 100_000
 """Lines of a report; a table that is all bad needs no more."""
-
-
+FEW = 10
+"""Bad values that are a file's only ones make the column's type another from so many on."""
 REPEATED = 2
 """How often a text is in its piece, on average, from where on their column is a categorical."""
 
@@ -62,6 +62,11 @@ class Failed:
         self.lines += other.lines
         if sum(map(len, self.lines)) > 2 * REPORTED:  # a source may have any number of files
             self.lines = [self.report]
+
+    @property
+    def times(self) -> int:
+        """How many values, of one rule."""
+        return sum(map(len, self.rows))
 
     @property
     def bad(self) -> NDArray[np.int64]:
@@ -149,12 +154,24 @@ class Gathering:
     def add(self, pieces: Iterable[tuple[str, pd.DataFrame]]) -> int:
         """Add the rows of one source, each piece with the file that it is of; returns how many."""
         before = self.rows
+        good: set[str] = set()
+        few: list[tuple[str, str, Failed]] = []
         for file, parts in groupby(pieces, key=itemgetter(0)):
-            self._file(file, (raw for _, raw in parts))
+            few += self._file(file, (raw for _, raw in parts), good)
+        for file, name, failed in few:
+            if name in good:
+                self.failed.merge(failed)
+            else:
+                self._changed(file, name, failed)
         return self.rows - before
 
-    def _file(self, file: str, pieces: Iterable[pd.DataFrame]) -> None:
-        """Add the rows of one file: a column may change its type from one to the next."""
+    def _file(
+        self, file: str, pieces: Iterable[pd.DataFrame], good_of_source: set[str]
+    ) -> list[tuple[str, str, Failed]]:
+        """Add the rows of one file: a column may change its type from one to the next.
+
+        Returns where a few values of a column are all wrong, which tells little by itself.
+        """
         found: list[str] = []
         wrong: dict[str, Failed] = {}
         good: set[str] = set()
@@ -165,12 +182,19 @@ class Gathering:
             # pandas numbers the columns of a file without a header: 0 is the "0" of the file.
             self._piece(raw.set_axis(names, axis=1).drop(columns=twice), wrong, good)
         self._drift.names(file, found)
+        good_of_source |= good
+        few = []
         for name, failed in wrong.items():
             if name in good:
                 self.failed.merge(failed)
+            elif failed.times < FEW:
+                few.append((file, name, failed))
             else:
-                count = sum(map(len, failed.rows))
-                self._drift.changed(file, name, count, failed.report["value"].iloc[0])
+                self._changed(file, name, failed)
+        return few
+
+    def _changed(self, file: str, name: str, failed: Failed) -> None:
+        self._drift.changed(file, name, failed.times, failed.report["value"].iloc[0])
 
     def _piece(self, raw: pd.DataFrame, wrong: dict[str, Failed], good: set[str]) -> None:
         """Type and check some rows; what has the wrong type is counted apart, by its column."""

@@ -187,6 +187,19 @@ def test_a_column_changes_in_one_file_of_a_source(make_pipeline: Make) -> None:
     assert gathering.table()["x"].isna().sum() == 12
 
 
+def test_a_bad_value_of_a_small_file_is_a_bad_row_where_other_files_are_good(
+    make_pipeline: Make,
+) -> None:
+    """As with a file a day, or one for each event."""
+    good = pd.DataFrame({"x": [1, 2], "c": "a", "y": 1})
+    bad = good.assign(x="n/k")
+    gathering = gathered(make_pipeline({"columns": COLUMNS}), bad, good, bad.head(1))
+    gathering.check()
+    assert gathering.failed.bad.tolist() == [0, 1, 4]
+    with pytest.raises(UserError, match=r"a\.csv/1: column 'x' has another type"):
+        gathered(make_pipeline({"columns": COLUMNS}), bad, bad.head(1)).check()
+
+
 def test_the_report_of_many_files_is_bounded(
     make_pipeline: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
