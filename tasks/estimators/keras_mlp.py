@@ -55,6 +55,16 @@ class KerasMLP(ABC, BaseEstimator):  # type: ignore[misc]
     def _last(self, keras: Any) -> tuple[Any, str, list[Any]]:
         """The last layer, the loss, and what is followed over the epochs beside it."""
 
+    def _check(self) -> None:
+        """Keras fails on some of these in words of its own, and takes 32 for a batch of 0."""
+        for name in ("units_1", "units_2", "batch_size", "epochs"):
+            value = getattr(self, name)
+            if int(value) < 1:
+                raise ValueError(
+                    f"The {name!r} parameter of {type(self).__name__} must be at least 1. "
+                    f"Got {value!r} instead."
+                )
+
     def _train(
         self,
         rows: NDArray[np.float32],
@@ -63,6 +73,7 @@ class KerasMLP(ABC, BaseEstimator):  # type: ignore[misc]
         validation: tuple[Any, Any] | None,
     ) -> Any:
         """The trained network. Sets `curves_` and `chosen_`."""
+        self._check()
         keras = _seeded(check_random_state(self.random_state).randint(2**31 - 1))
         layers = keras.layers
         normalization = layers.Normalization()

@@ -107,6 +107,15 @@ def test_a_learning_rate_that_is_too_great_is_an_error() -> None:
         network.fit(ROWS[:300], TRUTH[:300], validation=validation)
 
 
+@pytest.mark.parametrize("name", ["units_1", "units_2", "batch_size", "epochs"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_less_than_one_of_what_is_counted_is_an_error(name: str, value: int) -> None:
+    network = KerasMLPRegressor(**FEW | {name: value})
+
+    with pytest.raises(ValueError, match=rf"^The '{name}' parameter of KerasMLPRegressor must be"):
+        network.fit(ROWS[:300], TRUTH[:300], validation=validation)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
 def test_what_is_no_finite_number_is_refused(bad: float) -> None:
     network = KerasMLPRegressor(**FEW, epochs=1).fit(ROWS, TRUTH)
