@@ -20,6 +20,8 @@ from tasks import keras_model
 from tasks.estimators.family import Family
 
 Validation = Callable[[], tuple[ArrayLike, ArrayLike]]
+RMSE = "rmse_epoch"
+"""Not `rmse`: MLflow would take the last epoch's `val_rmse` for the trial's own figure."""
 
 
 class KerasMLP(ABC, BaseEstimator):  # type: ignore[misc]
@@ -50,8 +52,18 @@ class KerasMLP(ABC, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     @abstractmethod
-    def _last(self, layers: Any) -> tuple[Any, str]:
-        """The last layer and the loss."""
+    def _last(self, keras: Any) -> tuple[Any, str, list[Any]]:
+        """The last layer, the loss, and what is followed over the epochs beside it."""
+
+    def _check(self) -> None:
+        """Keras fails on some of these in words of its own, and takes 32 for a batch of 0."""
+        for name in ("units_1", "units_2", "batch_size", "epochs"):
+            value = getattr(self, name)
+            if int(value) < 1:
+                raise ValueError(
+                    f"The {name!r} parameter of {type(self).__name__} must be at least 1. "
+                    f"Got {value!r} instead."
+                )
 
     def _train(
         self,
@@ -61,11 +73,12 @@ class KerasMLP(ABC, BaseEstimator):  # type: ignore[misc]
         validation: tuple[Any, Any] | None,
     ) -> Any:
         """The trained network. Sets `curves_` and `chosen_`."""
+        self._check()
         keras = _seeded(check_random_state(self.random_state).randint(2**31 - 1))
         layers = keras.layers
         normalization = layers.Normalization()
         normalization.adapt(rows)
-        last, loss = self._last(layers)
+        last, loss, metrics = self._last(keras)
         network = keras.Sequential(
             [
                 keras.Input(rows.shape[1:]),
@@ -76,7 +89,9 @@ class KerasMLP(ABC, BaseEstimator):  # type: ignore[misc]
             ]
         )
         network.compile(
-            optimizer=keras.optimizers.SGD(self.learning_rate, momentum=self.momentum), loss=loss
+            optimizer=keras.optimizers.SGD(self.learning_rate, momentum=self.momentum),
+            loss=loss,
+            metrics=metrics,
         )
         stopping = keras.callbacks.EarlyStopping(
             patience=int(self.patience), restore_best_weights=True
@@ -94,10 +109,12 @@ class KerasMLP(ABC, BaseEstimator):  # type: ignore[misc]
         decisive = history["loss"][-1:] if validation is None else history["val_loss"]
         if not np.isfinite(decisive).any():
             raise ValueError("The loss is not finite: the learning rate is too great.")
-        self.curves_ = {"training_loss": history["loss"]}
+        self.curves_ = {
+            name if name.startswith("val_") else f"training_{name}": curve
+            for name, curve in history.items()
+        }
         self.chosen_: dict[str, float] = {}
         if validation is not None:
-            self.curves_["val_loss"] = history["val_loss"]
             self.chosen_["best_epoch"] = int(np.nanargmin(decisive)) + 1
         return network
 
@@ -131,7 +148,11 @@ class KerasMLPRegressor(RegressorMixin, KerasMLP):  # type: ignore[misc]
                 (np.asarray(answers, np.float32) - mean) / scale,
             )
         network = self._train(rows, (truth - mean) / scale, sample_weight, others)
-        self.curves_ = {name: [v * scale**2 for v in of] for name, of in self.curves_.items()}
+        units = {"loss": scale**2, RMSE: scale}
+        self.curves_ = {
+            name: [value * units[name.partition("_")[2]] for value in curve]
+            for name, curve in self.curves_.items()
+        }
         keras = keras_model.library()
         self.network_ = keras.Sequential(
             [
@@ -142,8 +163,8 @@ class KerasMLPRegressor(RegressorMixin, KerasMLP):  # type: ignore[misc]
         )
         return self
 
-    def _last(self, layers: Any) -> tuple[Any, str]:
-        return layers.Dense(1), "mse"
+    def _last(self, keras: Any) -> tuple[Any, str, list[Any]]:
+        return keras.layers.Dense(1), "mse", [keras.metrics.RootMeanSquaredError(name=RMSE)]
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """`(rows,)`."""
@@ -172,11 +193,11 @@ class KerasMLPClassifier(ClassifierMixin, KerasMLP):  # type: ignore[misc]
         self.network_ = self._train(rows, coded.astype(np.float32), sample_weight, others)
         return self
 
-    def _last(self, layers: Any) -> tuple[Any, str]:
+    def _last(self, keras: Any) -> tuple[Any, str, list[Any]]:
         if len(self.classes_) == 2:
-            return layers.Dense(1, activation="sigmoid"), "binary_crossentropy"
-        last = layers.Dense(len(self.classes_), activation="softmax")
-        return last, "sparse_categorical_crossentropy"
+            return keras.layers.Dense(1, activation="sigmoid"), "binary_crossentropy", []
+        last = keras.layers.Dense(len(self.classes_), activation="softmax")
+        return last, "sparse_categorical_crossentropy", []
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """`(rows, classes)`."""

@@ -38,11 +38,12 @@ def best_of_families(ranking: Sequence[Trial], figure: str) -> Figure:
 
 
 def curves(ranking: Sequence[Trial]) -> Figure | None:
-    """Curves of the best trials that have some, over the epochs; a panel each kind."""
+    """Curves of the best trials that have some, over the epochs; a panel each kind of loss."""
     best = [one for one in ranking if one.curves][:MOST_CURVES]
     if not best:
         return None
-    kinds = list(best[0].curves)
+    names = list(best[0].curves)
+    kinds = [name for name in names if name.endswith("_loss")] or names
     chart = Figure(figsize=(4.5 * len(kinds), 3.6), layout="constrained")
     panels = chart.subplots(1, len(kinds), squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):

@@ -202,6 +202,8 @@ def test_networks_of_the_shipped_pipeline(folder: Path) -> None:
     lowest = min(history, key=lambda point: point.value)
     assert lowest.step == best["chosen"]["best_epoch"]
     assert child.data.metrics["val_mse"] == pytest.approx(lowest.value, rel=1e-4)
+    roots = client.get_metric_history(child.info.run_id, "val_rmse_epoch")
+    assert roots[lowest.step - 1].value == pytest.approx(child.data.metrics["val_rmse"], rel=1e-4)
     model = flavors.load(f"models:/wine/{version.version}")
     test = read_part(read_manifest(run.snapshot), "test")
     assert mean_squared_error(test["quality"], model.predict(test)) == pytest.approx(

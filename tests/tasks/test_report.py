@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from tasks import report
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.refs import RunRef
-from tasks.report import importance, trials
+from tasks.report import charts, importance, trials
 from tasks.report.charts import shown_range
 from tasks.report.trials import ABSENT, Column, Trial
 from tests.tasks.search.searches import pipeline
@@ -93,6 +94,21 @@ def test_the_page_needs_nothing_else_and_shows_text_as_text() -> None:
     assert "ValueError: &lt;b&gt;no&lt;/b&gt;" in page
     inside = re.findall(r"data:image/png;base64,([^\"]+)", page)
     assert sorted(map(base64.b64decode, inside)) == sorted(files[name] for name in PLOTS)
+
+
+def test_the_curves_are_the_losses_where_there_are_some() -> None:
+    losses = {"training_loss": [2.0, 1.0], "val_loss": [3.0, 2.0]}
+    network = replace(trial(0, 1.0), curves={**losses, "val_rmse_epoch": [1.7, 1.4]})
+    other = replace(trial(1, 2.0), curves={"val_auc": [0.5, 0.6]})
+
+    assert panels([network, other]) == ["training_loss", "val_loss"]
+    assert panels([other]) == ["val_auc"]
+
+
+def panels(ranking: list[Trial]) -> list[str]:
+    chart = charts.curves(ranking)
+    assert chart is not None
+    return [axes.get_title(loc="left") for axes in chart.axes]
 
 
 def named(description: str) -> Pipeline:

@@ -15,6 +15,7 @@ from tasks.settings import REPOSITORY
 
 ROWS, TRUTH = load_diabetes(return_X_y=True)
 IRIS, KINDS = load_iris(return_X_y=True)
+EACH_EPOCH = ("loss", "rmse_epoch")
 FEW: dict[str, Any] = {"units_1": 16, "units_2": 16, "batch_size": 32, "random_state": 1}
 
 
@@ -67,8 +68,22 @@ def test_it_stops_early_with_the_weights_of_the_best_epoch() -> None:
 def test_without_validation_it_trains_for_all_epochs() -> None:
     network = KerasMLPRegressor(**FEW, epochs=3).fit(ROWS, TRUTH)
 
-    assert [len(curve) for curve in network.curves_.values()] == [3]
+    assert {name: len(curve) for name, curve in network.curves_.items()} == {
+        "training_loss": 3, "training_rmse_epoch": 3,
+    }  # fmt: skip
     assert network.chosen_ == {}
+
+
+def test_a_regression_has_the_root_of_each_epochs_loss_in_the_targets_unit() -> None:
+    network = KerasMLPRegressor(**FEW, epochs=3)
+
+    curves = network.fit(ROWS[:300], TRUTH[:300], validation=validation).curves_
+
+    assert set(curves) == {f"{part}_{of}" for part in ("training", "val") for of in EACH_EPOCH}
+    for part in ("training", "val"):
+        np.testing.assert_allclose(
+            curves[f"{part}_rmse_epoch"], np.sqrt(curves[f"{part}_loss"]), rtol=1e-5
+        )
 
 
 def test_the_targets_unit_does_not_matter() -> None:
@@ -89,6 +104,15 @@ def test_a_learning_rate_that_is_too_great_is_an_error() -> None:
     network = KerasMLPRegressor(**FEW | {"epochs": 3, "learning_rate": 1e6})
 
     with pytest.raises(ValueError, match="learning rate is too great"):
+        network.fit(ROWS[:300], TRUTH[:300], validation=validation)
+
+
+@pytest.mark.parametrize("name", ["units_1", "units_2", "batch_size", "epochs"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_less_than_one_of_what_is_counted_is_an_error(name: str, value: int) -> None:
+    network = KerasMLPRegressor(**FEW | {name: value})
+
+    with pytest.raises(ValueError, match=rf"^The '{name}' parameter of KerasMLPRegressor must be"):
         network.fit(ROWS[:300], TRUTH[:300], validation=validation)
 
 
