@@ -50,7 +50,9 @@ def select(run: RunRef) -> BestRef:
     content = {"trial": trial, "params": params, "chosen": chosen}
     client.set_tag(run.run_id, tracking.BEST, json.dumps(content))
     figure = f"val_{pipeline.metric.name}"
-    client.log_metric(run.run_id, figure, best.data.metrics[figure])
+    for name in (figure, f"{figure}_std"):  # folds alone have a spread
+        if name in best.data.metrics:
+            client.log_metric(run.run_id, name, best.data.metrics[name])
     log.info(
         "best of %d: trial %d, %s %.6g, %s",
         len(ranking),

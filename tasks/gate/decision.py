@@ -159,8 +159,8 @@ def _facts(decision: Decision) -> list[str]:
 def _comparison(decision: Decision, gain: Improvement) -> list[str]:
     result = (
         f"{decision.metric} {decision.challenger_score:.4g} against {decision.opponent_score:.4g} "
-        f"of {decision.opponent}: an improvement of {gain.estimate:.4g}, above {gain.lower:.4g} "
-        f"and below {gain.upper:.4g} (each with {_percent(gain.confidence)} confidence); "
+        f"of {decision.opponent}: an improvement of {gain.estimate:z.4g}, above {gain.lower:z.4g} "
+        f"and below {gain.upper:z.4g} (each with {_percent(gain.confidence)} confidence); "
         f"above {decision.min_improvement:.4g} is needed."
     )
     power = (

@@ -180,8 +180,8 @@ def _against(one: Slice, figures: str, gain: Improvement) -> Guardrail:
     limit = one.rules.max_worsening
     kept = gain.upper >= -limit
     said = (
-        f"{figures}: worse by {-gain.estimate:.4g}, above {-gain.upper:.4g} and below "
-        f"{-gain.lower:.4g} (each with {100 * gain.confidence:.4g} % confidence); "
+        f"{figures}: worse by {-gain.estimate:z.4g}, above {-gain.upper:z.4g} and below "
+        f"{-gain.lower:z.4g} (each with {100 * gain.confidence:.4g} % confidence); "
         f"{_does(kept=kept)} the limit {limit:.4g}."
     )
     return Guardrail.judged(one.name, -gain.estimate, limit, said, kept=kept)

@@ -45,9 +45,9 @@ def sides(table: pd.DataFrame, units: NDArray[np.int64], split: Split, target: s
             return by_time(table[split.column], units, split)
         case "random":
             log.warning(
-                "Split 'random' shuffles, as published figures do: %s a row may change its part "
+                "Split 'random' shuffles, as published figures do: %sa row may change its part "
                 "when the data grows.",
-                "" if split.groups else "equal rows may be in two parts, and",
+                "" if split.groups else "equal rows may be in two parts, and ",
             )
             return at_random(table, units, split, target)
 

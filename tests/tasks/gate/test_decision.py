@@ -165,3 +165,9 @@ def test_words_of_the_other_modes_do_not_pretend() -> None:
     text = words(unjudged)
     assert "promoted unjudged" in text
     assert "test rows used" not in text
+
+
+def test_no_difference_has_no_sign() -> None:
+    equal = decision(improvement=gain(-0.0, -0.0))
+
+    assert "an improvement of 0, above 0 and below 0" in words(equal)

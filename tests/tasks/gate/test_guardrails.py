@@ -127,6 +127,7 @@ def test_one_class_alone_has_no_rank_to_compare(sliced: World) -> None:
     assert found["shop = 2"]["verdict"] == "not judged"
     assert "no auc" in found["shop = 2"]["words"]
     assert found["shop = 1"]["verdict"] == "kept"
+    assert "worse by 0, above 0 and below 0" in found["shop = 1"]["words"]
 
 
 def test_a_class_of_too_few_units_in_a_slice_is_no_rank_to_compare_either(sliced: World) -> None:

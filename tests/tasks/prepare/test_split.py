@@ -95,6 +95,25 @@ def test_random_reproduces_the_labs_figures(caplog: pytest.LogCaptureFixture) ->
     assert round(tree.score(train[names], train.target), 4) == 0.7321
 
 
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ([], "figures do: equal rows may be in two parts, and a row may change its part when the"),
+        (["y"], "figures do: a row may change its part when the"),
+    ],
+)
+def test_random_says_what_it_risks(
+    groups: list[str], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    table, found = pd.DataFrame({"y": range(100)}), np.arange(100)
+    settings = Split(method="random", test=0.2, groups=groups)
+
+    with caplog.at_level(logging.WARNING):
+        split.sides(table, found, settings, "y")
+
+    assert said in caplog.text
+
+
 def test_random_is_scikit_learns_shuffle_with_validation_from_the_rest() -> None:
     settings = Split(method="random", test=0.2, validation=0.2, seed=3)
     table, found = pd.DataFrame({"y": range(100)}), np.arange(100)

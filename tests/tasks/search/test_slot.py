@@ -13,6 +13,7 @@ from tasks.refs import RunRef
 from tasks.search import publish_rest, search
 from tasks.search.progress import summary, trial_params
 from tasks.search.slot import Slot
+from tasks.select import select
 from tests.tasks.search import searches
 from tests.tasks.search.searches import ENDLESS, begin, children, pipeline, rows, slot_of
 
@@ -178,6 +179,9 @@ def test_folds_give_means_and_spreads() -> None:
 
     (child,) = children(run)
     assert child.data.metrics["val_rmse_std"] > 0
+    select(run)
+    parent = tracking.client().get_run(run.run_id).data.metrics
+    assert parent == {name: child.data.metrics[name] for name in ("val_rmse", "val_rmse_std")}
 
 
 def test_grid_ends_with_its_points() -> None:
