@@ -110,15 +110,15 @@ def _of_ranks(
     function: Callable[..., float], *, weighted: bool = False
 ) -> Callable[[Outcome, Weights], float]:
     def mean(found: Outcome, weights: Weights) -> float:
-        classes = ranked(found)
+        rows = np.bincount(found.truth, weights)
+        classes = [one for one in ranked(found) if rows[one] or not weighted]
         if not classes:
             return float("nan")
         each = [
             function(found.truth == one, found.probabilities[:, one], sample_weight=weights)
             for one in classes
         ]
-        rows = np.bincount(found.truth, weights, minlength=max(classes) + 1)[classes]
-        return float(np.average(each, weights=rows if weighted else None))
+        return float(np.average(each, weights=rows[classes] if weighted else None))
 
     return mean
 

@@ -36,8 +36,11 @@ def statistic(metric: str, found: Outcome, unit_of: NDArray[np.intp]) -> Statist
 
         def mean(draw: Floats) -> float:
             each = [one.drawn(draw) for one in ranks]
-            rows = [hits.sum() for hits, _ in each] if weighted else None
-            return float(np.average([figure_of_ranks(*one) for one in each], weights=rows))
+            if not weighted:
+                return float(np.mean([figure_of_ranks(*one) for one in each]))
+            counted = [(hits, others) for hits, others in each if hits.any()]
+            rows = [hits.sum() for hits, _ in counted]
+            return float(np.average([figure_of_ranks(*one) for one in counted], weights=rows))
 
         return lambda counts: np.array([mean(draw) for draw in counts])
     if metric not in _COLUMNS:

@@ -64,8 +64,6 @@ def resolve(pipeline: Pipeline, overrides: Overrides) -> Pipeline:
             changed = True
     if not changed:
         return pipeline
-    if overrides.algorithm == "grid" and overrides.trials is None:
-        del raw["search"]["trials"]  # all of it
     result = check(raw, None)
     if isinstance(result, list):
         raise ProblemsError(WHERE, [_as_in_form(problem) for problem in result])

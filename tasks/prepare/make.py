@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -189,12 +190,15 @@ def _measured(table: pd.DataFrame, data: Data) -> pd.DataFrame:
     """The table with numbers for booleans in columns of doubles: a function means what it compares,
     where a publisher's column has changed.
     """
-    kinds = {
-        name: "float64"
-        for name, kind in table.dtypes.items()
-        if pd.api.types.is_bool_dtype(kind) and _is_double(data, str(name))
-    }
-    return table.astype(kinds)
+    names = [
+        name for name in table.columns if _is_double(data, str(name)) and _is_boolean(table[name])
+    ]
+    return table.astype(dict.fromkeys(names, "boolean")).astype(dict.fromkeys(names, "float64"))
+
+
+def _is_boolean(column: pd.Series[Any]) -> bool:
+    """Beside nulls booleans are objects."""
+    return pd.api.types.infer_dtype(column, skipna=True) == "boolean"
 
 
 def _is_double(data: Data, name: str) -> bool:

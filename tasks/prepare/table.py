@@ -176,7 +176,7 @@ def _double(raw: pd.Series[Any]) -> Coerced:
 
 
 def _number(raw: pd.Series[Any]) -> Coerced:
-    if pd.api.types.is_datetime64_any_dtype(raw.dtype):
+    if raw.dtype.kind in "mM":  # times and durations
         return pd.Series(np.nan, index=raw.index), pd.Series(True, index=raw.index)
     numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
     return numbers, numbers.isna()

@@ -43,7 +43,7 @@ def untried(pipeline: Pipeline) -> str:
     if pipeline.search.algorithm != "grid":
         return ""
     trials, size = pipeline.search.trials, space.grid(space.parse(pipeline.search.space)).size
-    return "" if trials >= size else f"`trials: {trials}` tries no more of the grid's {size} points"
+    return "" if trials >= size else f"{trials} trials leave out {size - trials} points of the grid"
 
 
 def summary(search: str) -> Summary:

@@ -95,4 +95,6 @@ def remove(container: Any) -> None:
         except docker.errors.APIError as err:
             if err.status_code != HTTPStatus.CONFLICT:  # that is another's removal under way
                 raise
-            container.wait(condition="removed")
+            left = container.wait(condition="removed", timeout=TIMEOUT_S)
+            if left.get("Error"):
+                raise

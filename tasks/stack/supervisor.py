@@ -101,7 +101,7 @@ class ProgramState:
     @property
     def comes_back(self) -> bool:
         """Whether it runs, or has ended by itself and will be started again."""
-        return self.pid is not None or self.state == "EXITED"
+        return self.pid is not None or self.state in {"EXITED", "BACKOFF"}
 
 
 def child_command(specification: Path) -> list[str]:
@@ -281,12 +281,12 @@ files = programs/*.conf
                 time.sleep(0.05)
 
     def kill(self, name: str) -> None:
-        """Stop a program that would not heed the stop signal; its children are left to `remove`."""
+        """Stop a program that would not heed the stop signal, and its children."""
         known = self.programs().get(name)
         self._ask_to_stop(name)  # first, or it would be started again
         if known and known.pid:
             with suppress(ProcessLookupError):
-                os.kill(known.pid, signal.SIGKILL)
+                os.killpg(known.pid, signal.SIGKILL)
 
     def _ask_to_stop(self, name: str) -> None:
         self._tolerate((_NOT_RUNNING, _BAD_NAME), "supervisor.stopProcess", name, False)

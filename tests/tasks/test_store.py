@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tasks import store
+from tasks.cli.stack import cat
 from tasks.errors import UserError
 from tests.conftest import forget
 
@@ -27,3 +28,6 @@ def test_an_endpoint_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch
 def test_a_uri_that_names_no_object_is_refused() -> None:
     with pytest.raises(UserError, match=r"s3://bucket/key. Got '/reports/rows\.csv'"):
         store.get_bytes("/reports/rows.csv")
+    for uri in ("s3://data", "s3://data/"):
+        with pytest.raises(UserError, match=f"s3://bucket/key. Got '{uri}'"):
+            cat(uri)

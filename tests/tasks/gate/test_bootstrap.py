@@ -64,6 +64,16 @@ def test_the_fast_path_equals_scikit_learn_with_sample_weights(task: Task) -> No
         np.testing.assert_allclose(fast, slow, rtol=1e-9, err_msg=metric)
 
 
+@pytest.mark.parametrize("metric", ["auc_weighted", "average_precision_weighted"])
+def test_a_class_that_is_not_drawn_has_no_weight(metric: str) -> None:
+    found = OUTCOMES["multiclass"]
+    counts = (found.truth != 0).astype(float)[None, :]
+    fast = statistic(metric, found, np.arange(ROWS))(counts)
+    assert np.isfinite(fast).all()
+    assert fast == pytest.approx([metrics.score(metric, found, counts[0])])
+    assert np.isnan(statistic("auc", found, np.arange(ROWS))(counts)).all()
+
+
 def test_a_metric_without_a_fast_path_is_scored_by_its_function(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -51,14 +51,6 @@ def test_every_parameter_reaches_its_field(pipeline: Pipeline) -> None:
     assert pipeline.search.trials == 40
 
 
-def test_a_run_as_a_grid_tries_all_of_it_unless_told_otherwise(pipeline: Pipeline) -> None:
-    finite = {"estimator": "ridge", "alpha": {"quniform": [1, 60, 1]}}
-    search = pipeline.search.model_copy(update={"space": finite})
-    pipeline = pipeline.model_copy(update={"search": search})
-    assert resolve(pipeline, Overrides(algorithm="grid")).search.trials == 60
-    assert resolve(pipeline, Overrides(algorithm="grid", trials=7)).search.trials == 7
-
-
 def test_the_form_has_a_place_for_each_parameter() -> None:
     assert set(Overrides.model_fields) == {*FIELDS, "snapshot", "force"}
 

@@ -471,19 +471,23 @@ def test_a_prepared_table_from_several_sources(project: Project) -> None:
     (project.folder / "joined.py").write_text(
         "def join(tables):\n"
         "    table = tables[0].merge(tables[1], on='id').drop(columns='id')\n"
-        "    return table.assign(high=table['a'] > 5)\n"
+        "    high = table['a'] > 5\n"
+        "    gap = high.astype(object).mask(table['a'] > 9, None)\n"
+        "    return table.assign(high=high, gap=gap)\n"
     )
     project.body["data"] = {
         "sources": [{"uri": "file://visits.csv"}, {"uri": "file://outcomes.csv"}],
         "prepare": "joined:join",
         "target": "y",
         "task": "regression",
-        "columns": {"a": {}, "high": {}, "y": {}},
+        "columns": {"a": {}, "high": {}, "gap": {"nullable": True}, "y": {}},
     }
     manifest = project.manifest()
     rows = pd.concat([read_part(manifest, part) for part in manifest.parts])
     assert len(rows) == 100
-    assert rows["high"].tolist() == (rows["a"] > 5).astype("float64").tolist()
+    high = (rows["a"] > 5).astype("float64")
+    assert rows["high"].tolist() == high.tolist()
+    pd.testing.assert_series_equal(rows["gap"], high.mask(rows["a"] > 9), check_names=False)
     assert (rows["a"] * 10).round(9).tolist() == rows["y"].tolist()
     assert [source.uri for source in manifest.sources] == [
         "file://visits.csv",

@@ -120,14 +120,16 @@ def test_a_program_that_ends_by_itself_while_it_is_removed_does_not_come_back(
 
 
 def test_a_killed_program_does_not_come_back(supervisor: Supervisor) -> None:
-    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True);"
-    add_program("stubborn", python(stubborn + SLEEP), stop_wait_s=600)
+    fork = "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.fork();"
+    add_program("stubborn", python(f"{fork} print(1, flush=True); {SLEEP}"), stop_wait_s=600)
     log = supervisor.home.logs / "stubborn.log"
-    until(lambda: log.exists() and log.read_text(), 20, "it ignores the signal")
+    until(lambda: log.exists() and len(log.read_text().split()) == 2, 20, "both ignore the signal")
     pid = pid_of(supervisor, "stubborn")
+    (child,) = psutil.Process(pid).children()
     kill_program("stubborn")
     remove_program("stubborn")
     assert gone(pid)
+    until(lambda: gone(child.pid), 5, "its child is gone")
     assert "stubborn" not in programs()
 
 
