@@ -132,7 +132,7 @@ def test_each_service_is_killed_in_turn_and_all_at_once_during_a_search(
     assert chain.state(NAME, run) == "running"
     docker("kill", *(project.service(service)["Id"] for service in SERVICES))
     project.up()
-    assert chain.finish(NAME, run) == "success"
+    assert chain.finish(NAME, run, 900) == "success"
     assert sorted(rows(search)) == list(range(TRIALS))
     assert_published_once(NAME, search, TRIALS)
     until(lambda: served(project, NAME) == champion + 1, 180, "the new version is served")
