@@ -108,7 +108,7 @@ def test_a_program_that_ends_by_itself_while_it_is_removed_does_not_come_back(
 ) -> None:
     names = [f"frail{number}" for number in range(20)]
     for name in names:
-        add_program(name, python(SLEEP))
+        add_program(name, python(SLEEP), stop_wait_s=2)
     until(
         lambda: {one.state for one in supervisor.programs().values()} == {"RUNNING"},
         *(60, "all have run for a while: before, their end is a failed start"),
