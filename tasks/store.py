@@ -119,7 +119,7 @@ def download(uri: str, path: Path, other: S3Client | None = None) -> None:
 
 def keys(uri: str, other: S3Client | None = None) -> Iterator[str]:
     """URIs of the objects that begin with `uri`, in order, of our store or the `other` one."""
-    bucket, prefix = _split(uri)
+    bucket, prefix = _split(uri, prefix=True)
     pages = (other or client()).get_paginator("list_objects_v2")
     with _Translated(uri):
         for page in pages.paginate(Bucket=bucket, Prefix=prefix):
@@ -132,10 +132,10 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _split(uri: str) -> tuple[str, str]:
+def _split(uri: str, *, prefix: bool = False) -> tuple[str, str]:
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")  # no urlsplit: a key may hold # and ?
-    if scheme != "s3" or not bucket:
+    if scheme != "s3" or not bucket or not (key or prefix):
         raise UserError(f"The URI of an object must be s3://bucket/key. Got {uri!r} instead.")
     return bucket, key
 

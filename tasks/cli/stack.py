@@ -155,8 +155,6 @@ def cat(
     """Print a file of the object store, such as the list of a table's bad rows."""
     from tasks import store
 
-    if not uri.removeprefix("s3://").partition("/")[2]:
-        raise UserError(f"The URI of an object must be s3://bucket/key. Got {uri!r} instead.")
     typer.echo(store.get_bytes(uri), nl=False)
 
 

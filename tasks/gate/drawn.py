@@ -27,8 +27,8 @@ def statistic(metric: str, found: Outcome, unit_of: NDArray[np.intp]) -> Statist
 
     `unit_of` is the unit of each row, 0 to units - 1, `(rows,)`.
     """
-    if metric in _RANKED:
-        figure_of_ranks = _RANKED[metric]
+    if (base := WEIGHTED.get(metric, metric)) in _RANKED:
+        figure_of_ranks = _RANKED[base]
         ranks = [_Ranks.of(found, one, unit_of) for one in metrics.ranked(found)]
         if not ranks:
             return lambda counts: np.full(len(counts), np.nan)
@@ -182,9 +182,4 @@ def _average_precision(hits: Floats, others: Floats) -> float:
     return float(figure / total) if total else float("nan")
 
 
-_RANKED = {
-    "auc": _auc,
-    "auc_weighted": _auc,
-    "average_precision": _average_precision,
-    "average_precision_weighted": _average_precision,
-}
+_RANKED = {"auc": _auc, "average_precision": _average_precision}
