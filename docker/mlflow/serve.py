@@ -1,7 +1,8 @@
-"""Becomes `mlflow server`, with MLflow's own login when MLOPS_MLFLOW_LOGIN is on.
+"""Becomes MLflow's server, with its own login when MLOPS_MLFLOW_LOGIN is on: `serve.py [OPTION]...`
 
-A program and not a line of the compose file, because what MLflow takes from the environment only
-(the key that signs its forms) must not stand in the container's description.
+The options are those of `mlflow server`. The embedded stack runs it too. A program and not a line
+of the compose file, because what MLflow takes from the environment only (the key that signs its
+forms) must not stand in the container's description.
 """
 
 from __future__ import annotations
@@ -28,10 +29,7 @@ auth_cache_ttl_seconds = 60
 
 def main() -> None:
     """Prepare the login if there is to be one, and start the server."""
-    command = [
-        *("server", "--host", "0.0.0.0", "--port", "5000"),  # noqa: S104
-        *("--workers", os.environ["MLFLOW_WORKERS"], "--serve-artifacts"),
-    ]
+    command = ["server", *sys.argv[1:]]
     login = os.environ["MLOPS_MLFLOW_LOGIN"]
     if login not in {"on", "off"}:
         sys.exit(f"MLOPS_MLFLOW_LOGIN must be on or off. Got {login!r} instead.")
@@ -49,7 +47,8 @@ def main() -> None:
 def become(command: list[str], extra_env: Mapping[str, str], **_: Any) -> NoReturn:
     """Be the server that MLflow's command else starts as a child.
 
-    It would stay beside it, and hold 190 MB of libraries only to wait.
+    The command would stay beside it, and hold 190 MB of libraries only to wait. Killed, it leaves
+    the child behind, which holds the port for which the next one then waits for ever.
     """
     os.execvpe(command[0], command, os.environ | extra_env)  # noqa: S606
 

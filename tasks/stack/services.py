@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import MlopsError
+from tasks.settings import REPOSITORY
 from tasks.stack import postgres
 from tasks.stack.home import Home, Secrets
 from tasks.stack.ports import Ports
@@ -77,8 +78,8 @@ def store(stack: Stack) -> Program:
 def mlflow(stack: Stack) -> Program:
     """The tracking server and registry; artifacts pass through it to the store."""
     command = (
-        *(sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1"),
-        *("--port", str(stack.ports.mlflow), "--workers", "1"),
+        *(sys.executable, "-P", str(REPOSITORY / "docker" / "mlflow" / "serve.py")),
+        *("--host", "127.0.0.1", "--port", str(stack.ports.mlflow), "--workers", "1"),
         *("--artifacts-destination", "s3://mlflow"),
     )
     variables = stack.variables()
@@ -87,9 +88,10 @@ def mlflow(stack: Stack) -> Program:
         **{name: variables[name] for name in variables if name.startswith("AWS_")},
         "MLFLOW_S3_ENDPOINT_URL": variables["MLFLOW_S3_ENDPOINT_URL"],
         "MLFLOW_BACKEND_STORE_URI": database_url(stack, "mlflow"),
-        # 2 processes and 0.48 GB instead of 10 and 2.06
+        # 1 process and 0.29 GB instead of 10 and 2.06
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLOPS_MLFLOW_LOGIN": "off",
         "PGPASSFILE": str(stack.home.pgpass("mlflow")),
     }
     return Program("mlflow", command, env, stack.home.root, stop_wait_s=6)

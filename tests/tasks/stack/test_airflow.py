@@ -151,6 +151,22 @@ def test_a_dead_worker_ends_the_scheduler_at_once(running: Stack) -> None:
     assert "died; leaving at once" in (running.home.logs / "airflow-scheduler.log").read_text()
 
 
+@pytest.mark.parametrize(
+    "name", ["mlflow", "airflow-api-server", "airflow-dag-processor", "airflow-triggerer"]
+)
+def test_nothing_of_a_killed_program_stays_in_the_way_of_the_next(
+    running: Stack, name: str
+) -> None:
+    """As MLflow's own server did, and held the port for which the next one waited for ever."""
+    until(lambda: all_run(status()), 180, "it is healthy")
+    killed = psutil.Process(pid_once(lambda: pid_of(running, name), name))
+    family = [killed, *killed.children(recursive=True)]
+    killed.kill()
+    until(lambda: not of_living(psutil.Process.cmdline, family), 20, "all of it is gone")
+    until(lambda: pid_of(running, name) not in (0, killed.pid), 60, "the next one runs")
+    until(lambda: all_run(status()), 180, "it is healthy again")
+
+
 def test_down_leaves_no_process(running: Stack) -> None:
     """The last one: the others need the stack."""
     ours = leftovers.find(running.home)
