@@ -16,17 +16,21 @@ T = TypeVar("T")
 
 
 def until(holds: Callable[[], T], timeout: float, what: str) -> T:
-    """Poll until `holds()`, and return that; a server that does not answer is no answer."""
-    deadline = time.monotonic() + timeout
+    """Poll until `holds()`, and return that; a server that does not answer is no answer.
+
+    The longer it takes the more rarely it asks, as each question costs the asked their time.
+    """
+    began = time.monotonic()
     while True:
         try:
             if found := holds():
                 return found
         except (UnavailableError, httpx.TransportError):
             pass
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout:
             raise AssertionError(f"waited {timeout} s in vain until {what}")
-        time.sleep(0.2)
+        time.sleep(min(0.1 + waited / 40, 0.6))
 
 
 def pid_once(read: Callable[[], int | None], what: str) -> int:

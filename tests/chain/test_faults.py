@@ -111,8 +111,26 @@ GONE = {
 """Who of the struck try must be gone while the run still goes on."""
 
 
-# With two slots what strikes one of them, or all; a server that is gone is gone for one as for two.
-CASES = [(1, fault) for fault in FAULTS] + [(2, fault) for fault in GONE]
+CASES = [
+    (1, "kill the trial's child", "stop the trial's child", "kill the task process",
+     "stop the task process"),
+    (1, "kill Airflow's supervisor of the task", "kill the scheduler", "kill MLflow",
+     "kill PostgreSQL"),
+    (1, "api-server away"),
+    (1, "PostgreSQL away"),
+    (1, "kill the whole stack"),
+    (2, "kill the task process"),
+    (2, "stop the task process"),
+    (2, "kill Airflow's supervisor of the task"),
+    (2, "kill the scheduler"),
+    (2, "kill the whole stack"),
+]  # fmt: skip
+"""So many slots, and the faults that strike one search in turn.
+
+With two slots what strikes one of them, or all: a child is its slot's own matter, and a server that
+is gone is gone for one slot as for two. There the other slot goes on, so that one strike is the
+time of a search.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -130,30 +148,40 @@ def nobody_left(chain: Chain) -> Iterator[None]:
     until(lambda: not children(), 60, "the last trial's child is gone")
 
 
-@pytest.mark.parametrize(("slots", "fault"), CASES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{', '.join(case[1:])}")
 @pytest.mark.usefixtures("nobody_left")
 def test_a_search_survives(
-    chain: Chain, undisturbed: dict[int, tuple], fault: str, slots: int
+    chain: Chain, undisturbed: dict[int, tuple], case: tuple[int, *tuple[str, ...]]
 ) -> None:
+    slots, *faults = case
     run = chain.train(NAME, trials=TRIALS, slots=slots, force=True)
     search = chain.parent(NAME, run)
     until(lambda: len(rows(search)) >= 4, 120, "some trials are recorded")
+    old: list[psutil.Process] = []
+    for fault in faults:
+        old += survived(search, fault)
+    assert chain.finish(NAME, run) == "success"
+    found = rows(search)
+    assert sorted(found) == list(range(TRIALS))
+    assert_published_once(NAME, search, TRIALS)
+    until(lambda: not any(map(alive, old)), 60, "no process of an old try lives on")
+    if slots == 1:
+        assert {t: row[0] for t, row in found.items()} == {
+            t: row[0] for t, row in undisturbed.items()
+        }
+
+
+def survived(search: str, fault: str) -> list[psutil.Process]:
+    """Strike the search and see it go on; returns the tries of before."""
+    struck = until(tries, GOES_ON_S, f"a trial is fitted before: {fault}")
     before = rows(search)
-    struck = tries()
+    assert len(before) < TRIALS, f"the search ended before: {fault}"
 
     FAULTS[fault](struck[0])
 
-    until(lambda: len(rows(search)) > len(before), GOES_ON_S, "the search goes on")
+    until(lambda: len(rows(search)) > len(before), GOES_ON_S, f"it goes on after: {fault}")
     gone = [struck[0][who] for who in GONE.get(fault, ())]
-    until(lambda: not any(map(alive, gone)), GOES_ON_S, "what was struck is gone")
-    assert chain.finish(NAME, run) == "success"
+    until(lambda: not any(map(alive, gone)), GOES_ON_S, f"what was struck is gone: {fault}")
     after = rows(search)
-    assert sorted(after) == list(range(TRIALS))
     assert {tid: after[tid] for tid in before} == before, "a recorded trial ran again"
-    assert_published_once(NAME, search, TRIALS)
-    old = [slot[who] for slot in struck for who in ("child", "task")]
-    until(lambda: not any(map(alive, old)), 60, "no process of an old try lives on")
-    if slots == 1:
-        assert {t: row[0] for t, row in after.items()} == {
-            t: row[0] for t, row in undisturbed.items()
-        }
+    return [slot[who] for slot in struck for who in ("child", "task")]

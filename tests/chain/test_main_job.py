@@ -10,10 +10,11 @@ import sys
 import httpx
 import pytest
 
-from tasks import ledger, tracking
+from tasks import tracking
 from tasks.settings import REPOSITORY, settings
 from tasks.stack import stack
 from tests.chain.conftest import Chain, mlops
+from tests.chain.endpoint import kinds, served
 from tests.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
@@ -25,20 +26,6 @@ import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-
-
-def served() -> int | None:
-    """The version that the endpoint answers with."""
-    try:
-        answer = httpx.get(f"{settings().gateway_url}/models/{NAME}/version", timeout=10)
-    except httpx.TransportError:  # a server that is starting lets its clients wait
-        return None
-    return answer.json()["version"] if answer.is_success else None
-
-
-def kinds() -> list[str]:
-    """What the ledger has of the model, oldest first."""
-    return [entry.kind for entry in reversed(ledger.history(NAME, 10))]
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +40,9 @@ def test_a_first_model_is_promoted_and_served(chain: Chain, first: dict) -> None
     assert first["state"] == "success"
     assert first["verdict"] == "promote"
     assert tracking.alias_version(NAME, tracking.CHAMPION) == first["version"]
-    assert served() == first["version"]
+    assert served(NAME) == first["version"]
     expected = ["decision", "intent", "moved", "deployed"]
-    until(lambda: kinds() == expected, 60, "the deployment is on record")
+    until(lambda: kinds(NAME) == expected, 60, "the deployment is on record")
     model = tracking.client().get_model_version(NAME, str(first["version"]))
     assert model.tags[tracking.STAGE] == "Production"
     run = tracking.client().get_run(first["run"])
@@ -144,10 +131,10 @@ def test_dry_run_promotes_whatever_the_verdict_and_rollback_goes_back(
     assert chain.finish(NAME, run) == "success"
     second = chain.airflow.xcom(f"train__{NAME}", run, "promote")["version"]
     assert tracking.alias_version(NAME, tracking.CHAMPION) == second
-    until(lambda: served() == second, 60, "the second version is served")
+    until(lambda: served(NAME) == second, 60, "the second version is served")
     back = mlops("rollback", NAME, "--reason", "the test wants the first one back")
     assert back.returncode == 0, back.stderr
-    until(lambda: served() == first["version"], 90, "the first version is served again")
+    until(lambda: served(NAME) == first["version"], 90, "the first version is served again")
     entries = json.loads(mlops("history", NAME, "--json").stdout)
     assert "the test wants the first one back" in {entry["reason"] for entry in entries}
 
@@ -291,8 +278,8 @@ def test_ctrl_c_in_a_demo_stops_its_run_and_leaves_the_stack(chain: Chain, first
 
 
 def test_down_and_up_serves_the_same_version_again(chain: Chain, first: dict) -> None:
-    before = served()
+    before = served(NAME)
     assert before is not None
     stack.down(report=lambda _: None)
     stack.start(report=lambda _: None)
-    until(lambda: served() == before, 120, "the champion is served again")
+    until(lambda: served(NAME) == before, 120, "the champion is served again")

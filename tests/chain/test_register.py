@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import httpx
 import mlflow
 import pytest
 from mlflow.models import infer_signature
@@ -16,6 +15,7 @@ from tasks.prepare import make
 from tasks.prepare.snapshot import read_part
 from tasks.settings import settings
 from tests.chain.conftest import Chain, mlops
+from tests.chain.endpoint import kinds, served
 from tests.tasks.test_register import FILE
 from tests.waiting import until
 
@@ -47,19 +47,6 @@ def run_id(chain: Chain) -> str:
     return str(run.info.run_id)
 
 
-def served() -> int | None:
-    try:
-        answer = httpx.get(f"{settings().gateway_url}/models/{NAME}/version", timeout=10)
-    except httpx.TransportError:  # a server that is starting lets its clients wait
-        return None
-    return answer.json()["version"] if answer.is_success else None
-
-
-def kinds() -> list[str]:
-    """What the ledger has of the model, oldest first."""
-    return [entry.kind for entry in reversed(ledger.history(NAME, 10))]
-
-
 def test_it_is_judged_promoted_and_served(chain: Chain, run_id: str) -> None:
     done = mlops("register", run_id, NAME, "--wait", "--json")
     assert done.returncode == 0, done.stderr
@@ -68,9 +55,9 @@ def test_it_is_judged_promoted_and_served(chain: Chain, run_id: str) -> None:
     assert result["run"] == run_id
     assert "by the run's dataset inputs it was trained on" in result["text"]
     assert tracking.alias_version(NAME, tracking.CHAMPION) == result["version"] == 1
-    assert served() == 1  # before its next turn by schedule: the promotion tells it
+    assert served(NAME) == 1  # before its next turn by schedule: the promotion tells it
     expected = ["decision", "intent", "moved", "deployed"]
-    until(lambda: kinds() == expected, 60, "the deployment is on record")
+    until(lambda: kinds(NAME) == expected, 60, "the deployment is on record")
     runs = chain.airflow.get(f"/dags/deploy__{NAME}/dagRuns")["dag_runs"]
     assert "asset_triggered" in {run["run_type"] for run in runs}
 

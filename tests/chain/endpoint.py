@@ -1,0 +1,22 @@
+"""What a model's endpoint answers, and what the ledger has of its versions."""
+
+from __future__ import annotations
+
+import httpx
+
+from tasks import ledger
+from tasks.settings import settings
+
+
+def served(name: str) -> int | None:
+    """The version that the endpoint answers with."""
+    try:
+        answer = httpx.get(f"{settings().gateway_url}/models/{name}/version", timeout=10)
+    except httpx.TransportError:  # a server that is starting lets its clients wait
+        return None
+    return answer.json()["version"] if answer.is_success else None
+
+
+def kinds(name: str) -> list[str]:
+    """The ledger's entries, oldest first."""
+    return [entry.kind for entry in reversed(ledger.history(name, 10))]
