@@ -1,8 +1,8 @@
-"""Becomes MLflow's server, with its own login when MLOPS_MLFLOW_LOGIN is on: `serve.py [OPTION]...`
+"""Becomes MLflow's server, with its own login when MLOPS_MLFLOW_LOGIN is on.
 
-The options are those of `mlflow server`. The embedded stack runs it too. A program and not a line
-of the compose file, because what MLflow takes from the environment only (the key that signs its
-forms) must not stand in the container's description.
+Its arguments are the options of `mlflow server`. The embedded stack runs it too. A program and not
+a line of the compose file, because what MLflow takes from the environment only (the key that signs
+its forms) must not stand in the container's description.
 """
 
 from __future__ import annotations
