@@ -41,8 +41,11 @@ def tries() -> list[dict[str, psutil.Process]]:
     """Each slot's try: the trial's child, its task, Airflow's worker that supervises the task."""
     found = []
     for child in children():
-        task = child.parent()
-        found.append({"child": child, "task": task, "watcher": task.parent()})
+        with suppress(psutil.NoSuchProcess):
+            task = child.parent()
+            watcher = task and task.parent()
+            if task and watcher:
+                found.append({"child": child, "task": task, "watcher": watcher})
     return found
 
 
