@@ -8,10 +8,11 @@ from tasks import ledger
 from tasks.settings import settings
 
 
-def served(name: str) -> int | None:
-    """The version that the endpoint answers with."""
+def served(name: str, gateway: str = "") -> int | None:
+    """The version that the endpoint answers with, behind the settings' gateway or another one."""
     try:
-        answer = httpx.get(f"{settings().gateway_url}/models/{name}/version", timeout=10)
+        url = f"{gateway or settings().gateway_url}/models/{name}/version"
+        answer = httpx.get(url, timeout=10)
     except httpx.TransportError:  # a server that is starting lets its clients wait
         return None
     return answer.json()["version"] if answer.is_success else None

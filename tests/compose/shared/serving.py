@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import httpx
-
+from tests.chain import endpoint
 from tests.compose.conftest import Project, docker
 
 
 def served(project: Project, name: str) -> int | None:
     """The version that answers."""
-    try:
-        answer = httpx.get(f"{project.url()}/models/{name}/version", timeout=10)
-    except httpx.TransportError:
-        return None
-    return int(answer.json()["version"]) if answer.is_success else None
+    return endpoint.served(name, project.url())
 
 
 def models(project: Project, name: str) -> list[str]:
