@@ -31,14 +31,14 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="mlops-chain-"))
     os.environ["MLOPS_HOME"] = str(home)
     os.environ["MLOPS_PIPELINES"] = str(Path(__file__).parent / "pipelines")
-    from tasks.stack import stack
+    from tasks.stack.embedded import lifecycle
 
-    stack.start()
+    lifecycle.start()
     try:
         spans, work = through_airflow(arguments.trials)
         script_s = by_script(work)
     finally:
-        stack.down(wipe=True)
+        lifecycle.down(wipe=True)
         shutil.rmtree(home, ignore_errors=True)
     print(describe())
     print(f"\n| {arguments.trials} real fits, {work['slots']} slots | wall time |\n|---|---|")
@@ -58,8 +58,8 @@ Spans = dict[str, tuple[float, float]]
 
 def through_airflow(trials: int) -> tuple[Spans, dict[str, Any]]:
     """When each task of the DAG run began and ended, and the work list for the script."""
-    from tasks import database
-    from tasks.orchestrator import Airflow
+    from tasks.clients import database
+    from tasks.clients.orchestrator import Airflow
 
     airflow = Airflow()
     while not airflow.dag_exists(DAG):
@@ -107,23 +107,23 @@ _loaded: dict[str, Any] = {}
 
 def load(slot: dict[str, Any]) -> None:
     """Imports and data, once a process."""
-    from tasks import plan
-    from tasks.prepare.snapshot import read_manifest, read_part
+    from tasks.records import resolved
+    from tasks.records.snapshots import read_manifest, read_part
 
     manifest = read_manifest(slot["snapshot"])
-    _loaded["pipeline"] = plan.read(slot["pipeline"])
+    _loaded["pipeline"] = resolved.read(slot["pipeline"])
     _loaded.update({part: read_part(manifest, part) for part in ("train", "validation")})
 
 
 def fit(trial: tuple[int, dict[str, Any]], threads: int) -> float:
     """One fit and its score."""
-    from tasks import metrics, model
+    from tasks.models import fitting, metrics
     from tasks.pipeline import space
 
     pipeline = _loaded["pipeline"]
     tid, vals = trial
     params = space.evaluate(space.parse(pipeline.search.space), vals)
-    estimator = model.build(pipeline, params, seed=tid, threads=threads)
+    estimator = fitting.build(pipeline, params, seed=tid, threads=threads)
     names, target = list(pipeline.feature_names), pipeline.data.target
     train, validation = _loaded["train"], _loaded["validation"]
     estimator.fit(train[names], train[target])

@@ -12,8 +12,8 @@ import time
 from uuid import uuid4
 
 from benchmarks import machine
-from tasks.settings import REPOSITORY
-from tasks.stack import ports
+from tasks.base.settings import REPOSITORY
+from tasks.stack.embedded import ports
 
 PORTS = ("GATEWAY", "AIRFLOW", "MLFLOW", "STORE", "POSTGRES")
 UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "B": 1}

@@ -33,17 +33,17 @@ from numpy.typing import NDArray
 
 from benchmarks import machine
 from benchmarks.stack import own_home, quiet
-from tasks import metrics, model
 from tasks.gate import bootstrap, drawn
 from tasks.gate.bootstrap import Improvement
 from tasks.gate.decision import Evidence, judge
-from tasks.metrics import Outcome
+from tasks.models import fitting, metrics
+from tasks.models.metrics import Outcome
 from tasks.pipeline.load import load, names
 from tasks.pipeline.metrics import PROBABILITIES
 from tasks.pipeline.schema import Pipeline
 from tasks.prepare.make import made
-from tasks.prepare.snapshot import UNIT, read_part
-from tasks.stack import stack
+from tasks.records.snapshots import UNIT, read_part
+from tasks.stack.embedded import lifecycle
 
 CASES = 300
 ROUGH = 200
@@ -105,9 +105,9 @@ def case(pipeline: Pipeline, table: pd.DataFrame, points: list[Any], number: int
     answers = []
     for side in range(2):
         trained = units[size + side * half : size + (side + 1) * half]
-        rows = model.Rows.of(pipeline, table[table[UNIT].isin(trained)])
+        rows = fitting.Rows.of(pipeline, table[table[UNIT].isin(trained)])
         seed, chosen = 2 * number + side, {"threshold": 0.5}
-        fitted = model.refit(pipeline, points[family], rows, chosen, seed=seed, threads=1)
+        fitted = fitting.refit(pipeline, points[family], rows, chosen, seed=seed, threads=1)
         features, truth = test[list(pipeline.feature_names)], test[pipeline.data.target]
         answers.append(metrics.outcome(fitted, features, truth, pipeline.data.task))
     unit_of = np.unique(test[UNIT], return_inverse=True)[1]
@@ -142,7 +142,7 @@ def measured(name: str, count: int, pool: ProcessPoolExecutor) -> str:
     pipeline = load(name)
     manifest = made(pipeline)
     table = pd.concat([read_part(manifest, part) for part in manifest.parts], ignore_index=True)
-    points = model.default_points(pipeline)
+    points = fitting.default_points(pipeline)
     cases = list(pool.map(partial(case, pipeline, table, points), range(count), chunksize=4))
     judged = partial(promoted, pipeline)
     equal = list(pool.map(judged, cases, chunksize=4))
@@ -187,7 +187,7 @@ def main() -> None:
             os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
         ) as pool,
     ):
-        stack.start(only=("postgres", "store"), report=quiet)  # for `made`
+        lifecycle.start(only=("postgres", "store"), report=quiet)  # for `made`
         for name in chosen:
             print(measured(name, count, pool), flush=True)
     print(f"\n{time.perf_counter() - began:.0f} s; confidence and resamples of the files")

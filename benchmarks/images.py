@@ -30,12 +30,12 @@ from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks import machine
 from benchmarks.stack import quiet
-from tasks import tracking
+from tasks.base.settings import settings
+from tasks.clients import tracking
 from tasks.evaluate.provenance import requirements
-from tasks.serving import engine, image
-from tasks.settings import settings
-from tasks.stack import ports, stack
-from tasks.stack.home import Home
+from tasks.serving.targets import engine, image
+from tasks.stack.embedded import lifecycle, ports
+from tasks.stack.embedded.home import Home
 
 NAME = "benchmark_images"
 ROWS, TARGET = load_diabetes(scaled=False, as_frame=True, return_X_y=True)
@@ -57,7 +57,7 @@ def main() -> None:
     """Print the table."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     with _own_names():
-        stack.start(only=("postgres", "store", "mlflow"), report=quiet)
+        lifecycle.start(only=("postgres", "store", "mlflow"), report=quiet)
         for seed in (1, 2):
             _register(seed)
         found: dict[str, list[Result]] = {"ours": [], "MLflow's": []}
@@ -146,7 +146,7 @@ def _own_names() -> Iterator[None]:
             yield
         finally:
             _remove()
-            stack.down(wipe=True, report=quiet)
+            lifecycle.down(wipe=True, report=quiet)
 
 
 def _remove() -> None:

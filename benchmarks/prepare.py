@@ -22,8 +22,8 @@ import pyarrow.parquet
 import yaml
 
 from benchmarks import machine
-from tasks.stack import ports, stack
-from tasks.stack.home import Home
+from tasks.stack.embedded import lifecycle, ports
+from tasks.stack.embedded.home import Home
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROWS, COLUMNS, CATEGORIES = 5_000_000, 20, 5
@@ -117,7 +117,7 @@ def main() -> None:
         home.create()
         ports.save(home, ports.Ports(*(ports.unused() for _ in range(5))))
         try:
-            stack.start(only=("postgres", "store", "mlflow"))
+            lifecycle.start(only=("postgres", "store", "mlflow"))
             print(f"{machine.describe()}\n")
             print(
                 "| file | rows x columns | columns | time | peak memory |\n|---|---|---|---:|---:|"
@@ -129,7 +129,7 @@ def main() -> None:
                     f"| {form} | {size} | {what} | {seconds:.0f} s | {memory:.2f} GB |", flush=True
                 )
         finally:
-            stack.down(wipe=True)
+            lifecycle.down(wipe=True)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks import machine  # noqa: E402
-from tasks import database, plan, process, tracking  # noqa: E402
+from tasks.base import process  # noqa: E402
+from tasks.base.refs import SlotRef  # noqa: E402
+from tasks.clients import database, tracking  # noqa: E402
 from tasks.pipeline.schema import Pipeline  # noqa: E402
 from tasks.prepare.make import made  # noqa: E402
-from tasks.refs import SlotRef  # noqa: E402
+from tasks.records import resolved  # noqa: E402
 from tasks.search.worker import THREADS  # noqa: E402
 
 NAME = "benchmark_search"
@@ -113,7 +115,7 @@ def slots(of: Pipeline, snapshot: str) -> Figures:
             SlotRef(
                 name=NAME,
                 run_id=run.info.run_id,
-                pipeline=plan.write(of),
+                pipeline=resolved.write(of),
                 snapshot=snapshot,
                 slot=number,
             ).model_dump_json(),
@@ -178,7 +180,8 @@ def program(what: str, *arguments: str, threads: int = 1) -> subprocess.Popen[st
 def run_bare(of: Pipeline, snapshot: str, *, processes: int = 1) -> Figures:
     """`bare` in fresh processes side by side: their trials a second together, their mean fit."""
     running = [
-        program("bare", plan.write(of), snapshot, threads=threads_of(of)) for _ in range(processes)
+        program("bare", resolved.write(of), snapshot, threads=threads_of(of))
+        for _ in range(processes)
     ]
     told = [json.loads(process.communicate()[0]) for process in running]
     return {
@@ -288,7 +291,7 @@ def main() -> None:
     """Print both tables, or be one of the processes that this takes."""
     match sys.argv[1:]:
         case ["bare", uri, snapshot]:
-            print(json.dumps(bare(plan.read(uri), snapshot)))
+            print(json.dumps(bare(resolved.read(uri), snapshot)))
         case ["slot", ref]:
             from tasks.search import search
 

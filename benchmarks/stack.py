@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psutil
 
-from tasks.settings import settings
-from tasks.stack import ports, stack
-from tasks.stack.home import Home
-from tasks.stack.supervisor import Supervisor
+from tasks.base.settings import settings
+from tasks.stack.embedded import lifecycle, ports
+from tasks.stack.embedded.home import Home
+from tasks.stack.embedded.supervisor import Supervisor
 
 SETTLE_S = 30
 GOAL_S, GOAL_GB = 60, 2.0
@@ -29,12 +29,12 @@ def main() -> None:
     """Print both tables."""
     with own_home() as home:
         empty = _timed_start()
-        _timed(lambda: stack.down(report=quiet))
+        _timed(lambda: lifecycle.down(report=quiet))
         used = _timed_start()
         again = _timed_start()
         time.sleep(SETTLE_S)
         memory = _memory(home)
-        end = _timed(lambda: stack.down(report=quiet))
+        end = _timed(lambda: lifecycle.down(report=quiet))
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| from `up` to healthy | s | goal |")
     print("|---|---:|---:|")
@@ -65,11 +65,11 @@ def own_home() -> Iterator[Home]:
         try:
             yield home
         finally:
-            stack.down(wipe=True, report=quiet)
+            lifecycle.down(wipe=True, report=quiet)
 
 
 def _timed_start() -> float:
-    return _timed(lambda: stack.start(report=quiet))
+    return _timed(lambda: lifecycle.start(report=quiet))
 
 
 def _timed(action: object) -> float:

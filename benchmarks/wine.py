@@ -26,16 +26,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 from benchmarks import machine
-from tasks import model
-from tasks.model import Rows
+from tasks.base.settings import REPOSITORY
+from tasks.data import units
+from tasks.models import fitting
+from tasks.models.fitting import Rows
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare import units
-from tasks.prepare.snapshot import UNIT
+from tasks.records.snapshots import UNIT
+from tasks.records.trials.seeds import trial_seed
 from tasks.search import trial
-from tasks.search.ask import Asker, History, trial_seed
+from tasks.search.ask import Asker, History
 from tasks.search.table import Row
-from tasks.settings import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "data"
 FOLDS, TRIALS, THREADS = 5, 16, 1
@@ -84,7 +85,7 @@ def champion(of: Pipeline, chosen: list[dict[str, Any]]) -> Answer:
         params = space.evaluate(asker.node, best.vals)
         chosen.append(params)
         seed = trial_seed(of.search.seed, best.tid)
-        fitted = model.refit(of, params, Rows.of(of, train), {}, seed=seed, threads=THREADS)
+        fitted = fitting.refit(of, params, Rows.of(of, train), {}, seed=seed, threads=THREADS)
         return fitted.predict(others[list(of.feature_names)])
 
     return answer

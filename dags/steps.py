@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Asset, AssetAlias, BaseHook, get_current_context
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
 
-from tasks import refs
+from tasks.base import refs
 from tasks.pipeline import overrides
 
 Json = dict[str, Any]
@@ -139,8 +139,8 @@ def remove_old_logs() -> int:
     """Deletes old logs of tasks; returns how many."""
     from airflow.configuration import conf
 
+    from tasks.base.settings import settings
     from tasks.housekeeping import remove_old_files
-    from tasks.settings import settings
 
     folder = Path(conf.get_mandatory_value("logging", "base_log_folder"))
     return remove_old_files(folder, settings().log_days)

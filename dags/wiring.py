@@ -20,10 +20,10 @@ from airflow.sdk import (
 
 import steps
 from mlops_links import EndpointLink, RunLink, VersionLink
-from tasks.errors import UserError
+from tasks.base.errors import UserError
+from tasks.base.process import guarded
 from tasks.pipeline import load
 from tasks.pipeline.schema import Pipeline
-from tasks.process import guarded
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ POOL = "training"
 """Bounds the tasks that compute, over all DAGs."""
 
 NO_SECOND_TRY = tuple(
-    f"tasks.errors.{name}" for name in ("UserError", "RunFailedError", "ConflictError")
+    f"tasks.base.errors.{name}" for name in ("UserError", "RunFailedError", "ConflictError")
 )
 
 DEFAULTS: dict[str, Any] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk import BaseOperatorLink
 
-from tasks.settings import settings
+from tasks.base.settings import settings
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator

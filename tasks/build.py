@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 
-from tasks import deploy, ledger, registry, tracking
-from tasks.errors import RunFailedError, UserError
+from tasks.base.errors import RunFailedError, UserError
+from tasks.base.refs import BuildRef, DecisionRef
+from tasks.clients import tracking
 from tasks.pipeline.schema import Serving
-from tasks.refs import BuildRef, DecisionRef
-from tasks.serving import models, smoke, targets
-from tasks.serving.targets import Deployment, Target
+from tasks.records import ledger, registry
+from tasks.serving import deployments, model_files, smoke
+from tasks.serving.targets.available import target_for
+from tasks.serving.targets.deployment import Deployment, Target
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +34,9 @@ def build(decision: DecisionRef) -> BuildRef:
             f"{decision.name} version {decision.version} cannot be built.",
             why=f"The gate did not let it pass: {decision.reason}",
         )
-    serving = deploy.serving_of(decision.name, decision.version)
-    target = targets.of(serving)
-    with deploy.lock(decision.name):
+    serving = deployments.serving_of(decision.name, decision.version)
+    target = target_for(serving)
+    with deployments.lock(decision.name):
         # Staging before the server starts, so that no reconciliation takes it for a stray.
         registry.judge(decision.name, decision.version, decision.verdict, may_promote=True)
         try:
@@ -59,7 +61,7 @@ def _try(decision: DecisionRef, target: Target, serving: Serving) -> Deployment:
     deployment = target.start(name, version, serving)
     target.wait_ready(deployment, serving.start_timeout)
     took = time.monotonic() - began
-    smoke.check(deployment, models.fetch(name, version))
+    smoke.check(deployment, model_files.fetch(name, version))
     client = tracking.client()
     for key, text in tags.items():
         client.set_tag(decision.run_id, f"serving.{key}", text)

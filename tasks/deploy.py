@@ -9,23 +9,21 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
-import psycopg2
 
-from tasks import database, ledger, plan, promote, registry, tracking
-from tasks.commands import typed
-from tasks.database import Connection
-from tasks.errors import RunFailedError, UnavailableError, UserError
-from tasks.pipeline import load
+from tasks.base.commands import typed
+from tasks.base.errors import RunFailedError, UnavailableError
+from tasks.base.settings import settings
+from tasks.clients import database, tracking
+from tasks.clients.database import Connection
 from tasks.pipeline.schema import Serving
-from tasks.serving import models, smoke, targets
-from tasks.serving.targets import Deployment, Target
-from tasks.settings import settings
-from tasks.stack import gateway
+from tasks.records import champion, ledger, registry
+from tasks.serving import deployments, model_files, smoke
+from tasks.serving.gateway import site, upstreams
+from tasks.serving.targets.available import target_for, targets_in_use
+from tasks.serving.targets.deployment import Deployment, Target
 
 log = logging.getLogger(__name__)
 
@@ -45,57 +43,27 @@ def reconcile(name: str, actor: str) -> dict[str, Any]:
             before goes on serving.
         UnavailableError: PostgreSQL, the gateway or the Docker Engine does not answer.
     """
-    promote.settle(name)
-    with lock(name) as connection:
-        champion = registry.aliases(name).get(tracking.CHAMPION)
-        serving = serving_of(name, champion)
-        target = targets.of(serving)
+    champion.settle(name)
+    with deployments.lock(name) as connection:
+        version = registry.aliases(name).get(tracking.CHAMPION)
+        serving = deployments.serving_of(name, version)
+        target = target_for(serving)
         folder = settings().gateway_folder
-        before = gateway.current(folder, name)
+        before = upstreams.current(folder, name)
         addresses: tuple[str, ...] = ()
-        if champion is None:
-            gateway.remove(folder, name)
+        if version is None:
+            upstreams.remove(folder, name)
         else:
-            addresses = _serve(target, name, champion, serving, connection)
-        _record(name, champion, actor, addresses, connection)
-        stopped = _clean(name, champion, serving, addresses)
-    log.info("%s: %s serves on %s", name, f"version {champion}" if champion else "none", addresses)
+            addresses = _serve(target, name, version, serving, connection)
+        _record(name, version, actor, addresses, connection)
+        stopped = _clean(name, version, serving, addresses)
+    log.info("%s: %s serves on %s", name, f"version {version}" if version else "none", addresses)
     return {
-        "version": champion,
+        "version": version,
         "addresses": list(addresses),
         "switched": addresses != before,
         "stopped": stopped,
     }
-
-
-@contextmanager
-def lock(name: str) -> Iterator[Connection]:
-    """The advisory lock under which a model's servers are started and stopped.
-
-    Raises:
-        UnavailableError: The lock was lost on the way.
-    """
-    try:
-        with database.locked(f"deploy/{name}") as connection:
-            yield connection
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
-        raise UnavailableError(
-            f"PostgreSQL went away while {name} was being deployed.", why=str(err).strip()
-        ) from err
-
-
-def serving_of(name: str, version: int | None) -> Serving:
-    """How to serve the model: as its file says now, so that a new limit needs no new version.
-
-    Without a valid file: as the file said when the version was made.
-    """
-    try:
-        return load.load(name).serving
-    except UserError as err:
-        log.info("serving %s as its version was made: %s", name, err.what)
-    entry = registry.version(name, version) if version is not None else None
-    uri = entry.tags.get(tracking.PIPELINE) if entry else None
-    return plan.read(uri).serving if uri else Serving()
 
 
 def _serve(
@@ -104,10 +72,10 @@ def _serve(
     """Start or adopt the version's servers, test them, and send the endpoint's requests there."""
     folder = settings().gateway_folder
     deployment = target.start(name, version, serving)
-    before = gateway.current(folder, name)
+    before = upstreams.current(folder, name)
     try:
         target.wait_ready(deployment, serving.start_timeout)
-        smoke.check(deployment, models.fetch(name, version))
+        smoke.check(deployment, model_files.fetch(name, version))
     except RunFailedError:
         new = tuple(one for one in deployment.addresses if one not in before)
         if new:
@@ -115,9 +83,9 @@ def _serve(
         raise
     with connection.cursor() as cursor:
         cursor.execute("select 1")  # fails if the lock is lost: then somebody else is at it
-    gateway.switch(folder, name, deployment.addresses)
+    upstreams.switch(folder, name, deployment.addresses)
     with database.locked("routes"):  # or one model's would be written without another's newest
-        gateway.write_routes(folder, gateway.routed(folder))
+        site.write_routes(folder, site.routed(folder))
     _wait_for_gateway(deployment)
     return deployment.addresses
 
@@ -190,7 +158,7 @@ def _clean(
     waiting = (_waiting(name, marks) | moved) - now
     keep = now | waiting | _kept(name, marks, serving.keep)
     stopped = set()
-    for target in targets.in_use(serving):
+    for target in targets_in_use(serving):
         for server in target.list(name):
             if server.address not in addresses and server.version not in waiting:
                 target.stop(server, serving.drain_timeout)

@@ -6,7 +6,8 @@ import logging
 
 from mlflow.entities import Run
 
-from tasks import search, tracking
+from tasks.clients import tracking
+from tasks.records.trials.publish import publish_rest
 
 log = logging.getLogger(__name__)
 
@@ -36,5 +37,5 @@ def sweep(name: str, dag_run: str) -> None:
 
 
 def _close(run: Run, status: str) -> None:
-    search.publish_rest(tracking.reference(run))
+    publish_rest(tracking.reference(run))
     tracking.client().set_terminated(run.info.run_id, status)

@@ -23,9 +23,9 @@ from uuid import uuid4
 
 import typer
 
-from tasks.errors import MlopsError, RunFailedError, UserError
-from tasks.refs import RunRef, SlotRef
-from tasks.settings import REPOSITORY, settings
+from tasks.base.errors import MlopsError, RunFailedError, UserError
+from tasks.base.refs import RunRef, SlotRef
+from tasks.base.settings import REPOSITORY, settings
 
 WHO = "mlproject"
 
@@ -96,11 +96,12 @@ def evaluate(
     snapshot: Annotated[str, typer.Option(help="URI of a manifest; else the version's own")] = "",
 ) -> None:
     """Every metric of a logged model on a part of a snapshot."""
-    from tasks import tracking
+    from tasks.clients import tracking
+    from tasks.prepare.make import made
     from tasks.score import measure
 
     _check_servers()
-    found = measure(pipeline, model, part, snapshot or None)
+    found = measure(pipeline, model, part, snapshot or None, make_snapshot=made)
     if settings().project_run:
         for metric, value in found.figures.items():
             tracking.client().log_metric(settings().project_run, metric, value)
@@ -125,7 +126,7 @@ def score(
 @app.command(hidden=True)
 def slot(parent: int, reference: str) -> None:
     """One slot of a search, for the process that waits for it."""
-    from tasks.process import die_with_parent
+    from tasks.base.process import die_with_parent
     from tasks.search import search as work
 
     die_with_parent(parent)
@@ -134,7 +135,7 @@ def slot(parent: int, reference: str) -> None:
 
 def main() -> None:
     """Run an entry point; our own errors become a message and an exit code."""
-    from tasks.cli import err, show
+    from tasks.cli.console import err, show
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `mlflow run` passes Ctrl-C on so
@@ -174,7 +175,7 @@ def _check_servers() -> None:
 @contextmanager
 def _call(name: str, who: str = "") -> Iterator[str]:
     """Who makes or made the parent run; one at a time, and closed whatever happens."""
-    from tasks import database
+    from tasks.clients import database
     from tasks.finish import finish, sweep
     from tasks.pipeline.load import known
 
@@ -194,7 +195,8 @@ def _call(name: str, who: str = "") -> Iterator[str]:
 @contextmanager
 def _going_on(run_id: str, name: str = "") -> Iterator[RunRef]:
     """The parent run of an earlier call, open again."""
-    from tasks import logged, tracking
+    from tasks.clients import tracking
+    from tasks.models import logged
 
     _check_servers()
     run = logged.run(run_id)
@@ -212,7 +214,7 @@ def _going_on(run_id: str, name: str = "") -> Iterator[RunRef]:
 
 def _link(name: str, who: str) -> None:
     """Name the parent run on the run that `mlflow run` made for this call."""
-    from tasks import tracking
+    from tasks.clients import tracking
 
     parent = tracking.find_run(name, tracking.DAG_RUN, who)
     if settings().project_run and parent is not None:
@@ -220,7 +222,7 @@ def _link(name: str, who: str) -> None:
 
 
 def _train(run: RunRef) -> None:
-    from tasks import tracking
+    from tasks.clients import tracking
     from tasks.evaluate import evaluate as work
     from tasks.select import select
 
@@ -236,8 +238,8 @@ def _search(run: RunRef) -> None:
     Raises:
         RunFailedError: None of them came to its end.
     """
-    from tasks import plan
     from tasks.prepare import slots
+    from tasks.records import resolved
 
     processes = [
         subprocess.Popen(
@@ -247,7 +249,7 @@ def _search(run: RunRef) -> None:
             ],
             cwd=REPOSITORY,
         )
-        for one in slots(run, plan.read(run.pipeline))
+        for one in slots(run, resolved.read(run.pipeline))
     ]
     try:
         codes = [process.wait() for process in processes]

@@ -21,13 +21,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 from mlflow.types import Schema
 
-from tasks import database, flavors, ledger, logged, plain, plan, registry, tracking
-from tasks.errors import ConflictError, UserError
+from tasks.base.errors import ConflictError, UserError
+from tasks.base.problems import did_you_mean
+from tasks.base.refs import VersionRef
+from tasks.clients import database, tracking
+from tasks.data import json_values
+from tasks.models import flavors, logged
 from tasks.pipeline.load import load
-from tasks.pipeline.problems import did_you_mean
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare.snapshot import Manifest, read_part
-from tasks.refs import VersionRef
+from tasks.records import ledger, registry, resolved
+from tasks.records.snapshots import Manifest, chosen, read_part
 
 log = logging.getLogger(__name__)
 
@@ -164,8 +167,6 @@ def _snapshot(pipeline: Pipeline, run: Run, said: str | None) -> tuple[Manifest,
     Raises:
         UserError: Nobody says it, or the run says that there is none.
     """
-    from tasks.prepare import make  # pandera, which nothing else here needs
-
     trained = [one for one in _inputs(run) if one.context.startswith("train")]
     for one in trained:
         if one.part == "test":
@@ -189,9 +190,9 @@ def _snapshot(pipeline: Pipeline, run: Run, said: str | None) -> tuple[Manifest,
                 why="Its dataset inputs say what it was trained on.",
                 fix=f"Name that one: --snapshot {snapshots.pop()}/manifest.json",
             )
-        return make.chosen(pipeline, said), "the snapshot that was named when it was registered"
+        return chosen(pipeline, said), "the snapshot that was named when it was registered"
     if any(one.part == "train" for one in trained):
-        return make.chosen(pipeline, f"{snapshots.pop()}/manifest.json"), "the run's dataset inputs"
+        return chosen(pipeline, f"{snapshots.pop()}/manifest.json"), "the run's dataset inputs"
     newest = tracking.find_run(pipeline.name, tracking.NAME, pipeline.name)
     uri = newest.data.tags[tracking.SNAPSHOT] if newest else "s3://…/manifest.json"
     raise UserError(
@@ -256,7 +257,7 @@ def _tags(found: Candidate) -> dict[str, str]:
         "data_version": found.manifest.address,
         "model_type": ", ".join(sorted(set(info.flavors) - {"python_function"})) or "pyfunc",
         tracking.SNAPSHOT: found.manifest.uri,
-        tracking.PIPELINE: plan.write(found.pipeline),
+        tracking.PIPELINE: resolved.write(found.pipeline),
         tracking.TRAINED_ON: found.trained_on,
         tracking.STAGE: "None",
     }
@@ -288,7 +289,7 @@ def _smoke_test(found: Candidate) -> dict[str, Any]:
             why=f"{type(err).__name__}: {err}",
         ) from err
     return {
-        "inputs": plain.as_split(rows),
+        "inputs": json_values.as_split(rows),
         "predictions": json.loads(text.getvalue())["predictions"],
         "tolerance": flavors.FLOAT32_TOLERANCE,  # nobody knows how exactly it sums
     }

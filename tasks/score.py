@@ -13,17 +13,19 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from tasks import flavors, logged, metrics, plain, registry, tracking
-from tasks.errors import UserError
+from tasks.base.errors import UserError
+from tasks.base.problems import did_you_mean, listed
+from tasks.clients import tracking
+from tasks.data import json_values
+from tasks.data.checking import of_wrong_type, validate
+from tasks.data.reading import DAMAGED, Format, format_of
+from tasks.data.split import PARTS
+from tasks.models import flavors, logged, metrics
 from tasks.pipeline.load import load
-from tasks.pipeline.problems import did_you_mean, listed
 from tasks.pipeline.schema import Column, Pipeline, Source
-from tasks.prepare import make
-from tasks.prepare.read import DAMAGED, Format, format_of
-from tasks.prepare.snapshot import Manifest, read_manifest, read_part
-from tasks.prepare.split import PARTS
-from tasks.prepare.table import of_wrong_type, validate
-from tasks.serving.signature import MISSING
+from tasks.records import registry
+from tasks.records.snapshots import Manifest, chosen, read_manifest, read_part
+from tasks.serving.server.signature import MISSING
 
 PREDICTION = "prediction"
 """The column that `score` adds."""
@@ -84,7 +86,12 @@ def score(name: str, source: Path, target: Path, model: str = tracking.CHAMPION)
 
 
 def measure(
-    name: str, model: str = tracking.CHAMPION, part: str = "test", snapshot: str | None = None
+    name: str,
+    model: str = tracking.CHAMPION,
+    part: str = "test",
+    snapshot: str | None = None,
+    *,
+    make_snapshot: Callable[[Pipeline], Manifest],
 ) -> Measured:
     """Every metric of the task for a model and a part of a snapshot.
 
@@ -92,8 +99,9 @@ def measure(
         name: The pipeline.
         model: A version's number or alias, or the id of a run that logged a model.
         part: `train`, `validation` or `test`.
-        snapshot: URI of a manifest; none: the one that the version was trained on, and for a run
-            that is no version the data as they are now.
+        snapshot: URI of a manifest. By default the snapshot that the version was trained on, or,
+            for a run that is no version, one of the data as they are now.
+        make_snapshot: Makes a snapshot of the data as they are now.
 
     Raises:
         UserError: There is no such model, part or snapshot, or the model cannot predict it.
@@ -101,7 +109,10 @@ def measure(
     if part not in PARTS:
         raise UserError(f"The 'part' must be one of {', '.join(PARTS)}. Got {part!r} instead.")
     pipeline, uri = load(name), logged.find(name, model)
-    manifest = make.chosen(pipeline, snapshot) if snapshot else _snapshot(pipeline, uri)
+    if snapshot:
+        manifest = chosen(pipeline, snapshot)
+    else:
+        manifest = _trained_on(pipeline, uri) or make_snapshot(pipeline)
     rows = read_part(manifest, part)
     if rows.empty:
         raise UserError(f"The snapshot {manifest.uri} has no rows in its part {part!r}.")
@@ -114,11 +125,11 @@ def measure(
     return Measured(uri, manifest.uri, figures)
 
 
-def _snapshot(pipeline: Pipeline, uri: str) -> Manifest:
+def _trained_on(pipeline: Pipeline, uri: str) -> Manifest | None:
     number = uri.rpartition("/")[2]
     entry = registry.version(pipeline.name, int(number)) if number.isdigit() else None
     own = entry.tags.get(tracking.SNAPSHOT) if entry is not None else None
-    return read_manifest(own) if own else make.made(pipeline)
+    return read_manifest(own) if own else None
 
 
 def _columns(pipeline: Pipeline, uri: str) -> list[str]:
@@ -196,7 +207,7 @@ def _write_jsonl(table: pd.DataFrame, path: Path, compression: Any) -> None:
     names = list(table.columns)
     with (gzip.open if compression else open)(path, "wt", encoding="utf-8") as file:
         for first in range(0, len(table), PIECE):
-            for row in plain.values(table.iloc[first : first + PIECE]):
+            for row in json_values.values(table.iloc[first : first + PIECE]):
                 file.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False))
                 file.write("\n")
 

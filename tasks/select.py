@@ -7,13 +7,15 @@ import logging
 
 from mlflow.entities import Run
 
-from tasks import model, plan, report, tracking
-from tasks.errors import RunFailedError
+from tasks.base.errors import RunFailedError
+from tasks.base.refs import BestRef, RunRef
+from tasks.clients import tracking
+from tasks.models import fitting
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
-from tasks.refs import BestRef, RunRef
-from tasks.search import publish_rest
-from tasks.search.progress import summary, total, trial_params
+from tasks.records import report, resolved
+from tasks.records.trials.progress import summary, total, trial_params
+from tasks.records.trials.publish import publish_rest
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ def select(run: RunRef) -> BestRef:
         RunFailedError: The search was given up before its end, or no trial finished.
     """
     publish_rest(run)
-    pipeline = plan.read(run.pipeline)
+    pipeline = resolved.read(run.pipeline)
     counts = summary(run.run_id)
     recorded = counts.finished + counts.failed + counts.killed
     if pipeline.search.timeout is None and recorded < total(pipeline):
@@ -46,7 +48,7 @@ def select(run: RunRef) -> BestRef:
     trial = int(best.data.tags[tracking.TRIAL])
     params = trial_params(run.run_id, trial, space.parse(pipeline.search.space))
     client = tracking.client()
-    chosen = {name: value for name, value in best.data.metrics.items() if name in model.CHOSEN}
+    chosen = {name: value for name, value in best.data.metrics.items() if name in fitting.CHOSEN}
     content = {"trial": trial, "params": params, "chosen": chosen}
     client.set_tag(run.run_id, tracking.BEST, json.dumps(content))
     figure = f"val_{pipeline.metric.name}"

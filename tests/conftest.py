@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks import store as store_module
-from tasks import tracking
-from tasks.settings import Settings, settings
-from tasks.stack import ports, stack
-from tasks.stack.home import Home
+from tasks.base.settings import Settings, settings
+from tasks.clients import store as store_module
+from tasks.clients import tracking
+from tasks.stack.embedded import lifecycle, ports
+from tasks.stack.embedded.home import Home
 
 
 def forget() -> None:
@@ -46,10 +46,10 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     before = os.environ.get("MLOPS_HOME")
     use_home(tmp_path_factory.mktemp("home"))
     try:
-        stack.start(only=("postgres",))
+        lifecycle.start(only=("postgres",))
         yield settings()
     finally:
-        stack.down(wipe=True)
+        lifecycle.down(wipe=True)
         if before is None:
             os.environ.pop("MLOPS_HOME")
         else:
@@ -60,12 +60,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 @pytest.fixture(scope="session")
 def store(database: Settings) -> Settings:
     """The S3 server, with its buckets."""
-    stack.start(only=("postgres", "store"))
+    lifecycle.start(only=("postgres", "store"))
     return database
 
 
 @pytest.fixture(scope="session")
 def servers(store: Settings) -> Settings:
     """PostgreSQL, the S3 server and MLflow."""
-    stack.start(only=("postgres", "store", "mlflow"))
+    lifecycle.start(only=("postgres", "store", "mlflow"))
     return store

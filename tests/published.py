@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY
 
 _DATA = REPOSITORY / "tests" / "data"
 _WINE = "https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.settings import REPOSITORY, Settings
-from tasks.stack import airflow
+from tasks.base.settings import REPOSITORY, Settings
+from tasks.stack.embedded import airflow
 
 TEXT = (REPOSITORY / "docker-compose.yaml").read_text()
 EXAMPLE = (REPOSITORY / ".env.example").read_text()

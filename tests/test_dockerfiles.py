@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY
 
 HADOLINT = Path(sysconfig.get_path("scripts")) / "hadolint"
 FILES = sorted((REPOSITORY / "docker").rglob("*Dockerfile"))

@@ -10,7 +10,7 @@ from typing import TypeVar
 import httpx
 import psutil
 
-from tasks.errors import UnavailableError
+from tasks.base.errors import UnavailableError
 
 T = TypeVar("T")
 

@@ -1,5 +1,5 @@
-# One version of a model: its requirement layer, the scoring server, its files. tasks/serving/image.py
-# sends the context, and adds the last lines: CMD, with the model's name and version, and LABEL.
+# One version of a model: its requirement layer, the scoring server, its files.
+# tasks/serving/targets/image.py sends the context, and adds the last lines: CMD, with the model's name and version, and LABEL.
 ARG BASE=mlops/base
 FROM ${BASE}
 

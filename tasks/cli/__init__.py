@@ -5,13 +5,9 @@ from __future__ import annotations
 import sys
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from tasks.errors import MlopsError
-
-out = Console(width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True)
+from tasks.base.errors import MlopsError
+from tasks.cli.console import err, show
 
 
 def application() -> typer.Typer:
@@ -41,12 +37,3 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("\nstopped")
         sys.exit(130)
-
-
-def show(error: MlopsError) -> None:
-    """An error as a person reads it."""
-    err.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False, soft_wrap=True)
-    if error.why:
-        err.print(escape(error.why), style="dim", highlight=False, soft_wrap=True)
-    if error.fix:
-        err.print(f"[bold]→[/] {escape(error.fix)}", highlight=False, soft_wrap=True)

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from tasks.cli import out
-from tasks.errors import RunFailedError, UserError
-from tasks.pipeline.problems import did_you_mean
-from tasks.settings import REPOSITORY
+from tasks.base.errors import RunFailedError, UserError
+from tasks.base.problems import did_you_mean
+from tasks.base.settings import REPOSITORY
+from tasks.cli.console import out
 
 PYTEST = ("-m", "pytest", "-q", "--durations=10", "--durations-min=20")
 TWO_WORKERS = ("-n", "2", "--dist", "loadfile")

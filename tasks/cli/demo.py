@@ -10,15 +10,15 @@ import httpx
 import typer
 from rich.table import Table
 
-from tasks.cli import out
+from tasks.base.commands import typed
+from tasks.base.errors import RunFailedError, UnavailableError
+from tasks.base.settings import settings
+from tasks.cli.console import out
 from tasks.cli.progress import follow, outcome
 from tasks.cli.run import start
 from tasks.cli.stack import places
 from tasks.cli.waits import until_read, until_served
-from tasks.commands import typed
-from tasks.errors import RunFailedError, UnavailableError
-from tasks.orchestrator import Airflow
-from tasks.settings import settings
+from tasks.clients.orchestrator import Airflow
 
 NAME = "diabetes_progression"
 DAG = f"train__{NAME}"
@@ -58,9 +58,9 @@ def demo(
 def _start() -> bool:
     """Start the embedded stack, or see to it that the compose stack is up; tells which it was."""
     if settings().stack == "embedded":
-        from tasks.stack import stack
+        from tasks.stack.embedded import lifecycle
 
-        return stack.start(report=_say)
+        return lifecycle.start(report=_say)
     from tasks.stack.status import status
 
     missing = [name for name, service in status().items() if service.state != "running"]
@@ -82,11 +82,11 @@ def _under_way() -> str | None:
 
 def _stop(*, started: bool, triggered: str) -> None:
     """Stop what this command started; the next demo continues from there."""
-    from tasks.stack import stack
+    from tasks.stack.embedded import lifecycle
 
     if started:
         _say("\nstopping the stack; ./mlops demo goes on from here")
-        stack.down(report=_say)
+        lifecycle.down(report=_say)
     elif triggered:
         _say(f"\nstopping {triggered}")
         Airflow().stop(DAG, triggered)
@@ -113,7 +113,7 @@ def _show(result: dict[str, Any]) -> None:
 
 def _predict(version: int) -> None:
     """One real prediction, and the curl that repeats it."""
-    from tasks.serving.models import fetch, read_card
+    from tasks.serving.model_files import fetch, read_card
 
     example = (read_card(fetch(NAME, version)).smoke_test or {})["inputs"]
     body = json.dumps({"dataframe_split": example | {"data": example["data"][:1]}})

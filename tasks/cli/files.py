@@ -10,9 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.cli import err, out
-from tasks.commands import typed
-from tasks.errors import MlopsError, UnavailableError, UserError
+from tasks.base.commands import typed
+from tasks.base.errors import MlopsError, UnavailableError, UserError
+from tasks.cli.console import err, out
 
 if TYPE_CHECKING:
     from tasks.pipeline.schema import Pipeline
@@ -90,8 +90,8 @@ def schema() -> None:
 
 
 def _list(as_json: bool) -> None:
+    from tasks.base.problems import ProblemsError
     from tasks.pipeline.load import load, names
-    from tasks.pipeline.problems import ProblemsError
 
     rows: list[dict[str, Any]] = []
     for name in names():
@@ -135,8 +135,8 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _paths(files: list[str] | None) -> list[Path]:
+    from tasks.base.settings import settings
     from tasks.pipeline.load import names
-    from tasks.settings import settings
 
     folder = settings().pipelines
     if files:
@@ -158,9 +158,9 @@ def _path(file: str, folder: Path) -> Path:
 
 def _look(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
     """What of a grid is left out and what the data are, in words; and all that is wrong."""
+    from tasks.base.problems import ProblemsError
     from tasks.pipeline.load import parse_file
-    from tasks.pipeline.problems import ProblemsError
-    from tasks.search.progress import untried
+    from tasks.records.trials.progress import untried
 
     try:
         pipeline = parse_file(path)
@@ -189,7 +189,7 @@ def _look(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
 
 def _exit_code(errors: list[MlopsError]) -> int:
     """Whether something is wrong with a file, or its data are out of reach from here."""
-    from tasks.connections import UnknownConnectionError
+    from tasks.clients.connections import UnknownConnectionError
 
     away = (UnavailableError, UnknownConnectionError)
     wrong = any(not isinstance(error, away) for error in errors)
@@ -197,8 +197,8 @@ def _exit_code(errors: list[MlopsError]) -> int:
 
 
 def _show(path: Path, error: MlopsError) -> None:
+    from tasks.base.problems import ProblemsError
     from tasks.pipeline.load import short
-    from tasks.pipeline.problems import ProblemsError
 
     if isinstance(error, ProblemsError):
         what, lines = error.what, error.lines()
@@ -210,7 +210,7 @@ def _show(path: Path, error: MlopsError) -> None:
 
 
 def _plain(error: MlopsError) -> list[dict[str, Any]]:
-    from tasks.pipeline.problems import ProblemsError, dotted
+    from tasks.base.problems import ProblemsError, dotted
 
     if not isinstance(error, ProblemsError):
         return [{"line": None, "field": "data", "message": str(error)}]

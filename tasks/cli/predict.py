@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasks.cli import out
-from tasks.commands import typed
-from tasks.errors import RunFailedError, UnavailableError, UserError
+from tasks.base.commands import typed
+from tasks.base.errors import RunFailedError, UnavailableError, UserError
+from tasks.cli.console import out
 
 if TYPE_CHECKING:
     import httpx
@@ -150,20 +150,20 @@ def _from_parquet(content: bytes, file: str) -> bytes:
     """The table as JSON: a container's server does without the library that reads Parquet."""
     import pandas as pd
 
-    from tasks import plain
+    from tasks.data import json_values
 
     try:
         table = pd.read_parquet(BytesIO(content))
     except (ValueError, OSError) as err:
         raise UserError(f"{file} is not valid Parquet.", why=str(err)) from err
-    return json.dumps({"dataframe_split": plain.as_split(table)}).encode()
+    return json.dumps({"dataframe_split": json_values.as_split(table)}).encode()
 
 
 def _known(name: str) -> None:
     """Check that the model has an endpoint; the gateway's own answer would not say what to do."""
+    from tasks.base.problems import did_you_mean, listed
+    from tasks.base.settings import settings
     from tasks.pipeline import load
-    from tasks.pipeline.problems import did_you_mean, listed
-    from tasks.settings import settings
 
     ours = settings()
     if not ours.gateway_url:
@@ -188,7 +188,7 @@ def _known(name: str) -> None:
 def _post(name: str, body: bytes, kind: str) -> httpx.Response:
     import httpx
 
-    from tasks.settings import settings
+    from tasks.base.settings import settings
 
     # The stable URL as this process reaches it: a container has its own 127.0.0.1.
     url = f"{settings().gateway_internal}/models/{name}"

@@ -7,9 +7,9 @@ from typing import Any
 from rich.live import Live
 from rich.text import Text
 
-from tasks.cli import out
-from tasks.errors import UnavailableError
-from tasks.orchestrator import Airflow, TaskState
+from tasks.base.errors import UnavailableError
+from tasks.cli.console import out
+from tasks.clients.orchestrator import Airflow, TaskState
 
 STAGES = ("prepare", "search", "select", "evaluate", "gate", "build", "promote", "finish")
 REGISTER = ("register", "gate", "build", "promote")
@@ -48,7 +48,7 @@ class Progress:
         return f"   waits for {first} to end" if first not in (None, self.run_id) else ""
 
     def _trials(self) -> str:
-        from tasks.search.progress import summary
+        from tasks.records.trials.progress import summary
 
         if self._parent is None:
             slots = self.airflow.xcom(self.dag_id, self.run_id, "prepare")
@@ -132,8 +132,8 @@ def outcome(dag_id: str, run_id: str, state: str) -> dict[str, Any]:
 
 def _words(run_id: str) -> str:
     """The gate's decision on a run as text, from the ledger."""
-    from tasks import ledger
     from tasks.gate.decision import Decision, words
+    from tasks.records import ledger
 
     entry = ledger.find(f"decision:{run_id}")
     return "" if entry is None else words(Decision.model_validate(entry.evidence)).strip("# \n")

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from tasks.cli import out
+from tasks.base.errors import RunFailedError
+from tasks.cli.console import out
 from tasks.cli.progress import REGISTER, follow, outcome
 from tasks.cli.waits import until_read, until_served
-from tasks.errors import RunFailedError
-from tasks.orchestrator import Airflow
+from tasks.clients.orchestrator import Airflow
 
 DAG = "register"
 
@@ -39,8 +39,8 @@ def register_run(  # noqa: PLR0913 - the options
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Let a run that was logged by hand go through gate, build and promotion."""
+    from tasks.clients.tracking import CHAMPION, alias_version, answering
     from tasks.register import check
-    from tasks.tracking import CHAMPION, alias_version, answering
 
     with answering():
         check(run_id, name, snapshot=snapshot, model=model)

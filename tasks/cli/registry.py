@@ -12,13 +12,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.cli import err, out
-from tasks.commands import typed
-from tasks.errors import MlopsError, UserError
+from tasks.base.commands import typed
+from tasks.base.errors import MlopsError, UserError
+from tasks.cli.console import err, out
 
 if TYPE_CHECKING:
-    from tasks.leaderboard import Leaderboard, Place
-    from tasks.ledger import Entry
+    from tasks.records.ledger import Entry
+    from tasks.records.trials.leaderboard import Leaderboard, Place
 
 Name = Annotated[str, typer.Argument(help="the pipeline")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -63,8 +63,8 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Make an earlier version champion again; the endpoint follows without dropping a request."""
-    from tasks.promote import rollback as work
-    from tasks.tracking import answering
+    from tasks.clients.tracking import answering
+    from tasks.records.champion import rollback as work
 
     _history(name, limit=1)
     with answering():
@@ -87,9 +87,9 @@ def leaderboard(
     as_json: AsJson = False,
 ) -> None:
     """Show the finished trials of a pipeline's newest run, best first."""
-    from tasks.leaderboard import newest
+    from tasks.clients.tracking import answering, impatient
     from tasks.pipeline.load import known
-    from tasks.tracking import answering, impatient
+    from tasks.records.trials.leaderboard import newest
 
     with impatient(), answering():
         board = newest(known(name))
@@ -108,8 +108,8 @@ def leaderboard(
 
 def _history(name: str, limit: int) -> list[Entry]:
     """The ledger's entries; a name that is neither there nor a pipeline's is a mistake."""
-    from tasks import ledger
     from tasks.pipeline.load import known
+    from tasks.records import ledger
 
     return ledger.history(name, limit) or ledger.history(known(name), limit)
 
@@ -129,7 +129,7 @@ def _versions(entry: Entry) -> str:
 
 def _deploy(name: str) -> bool:
     """Start the reconciliation; without Airflow the next one in its schedule does it."""
-    from tasks.orchestrator import Airflow
+    from tasks.clients.orchestrator import Airflow
 
     try:
         Airflow().trigger(f"deploy__{name}", note="by ./mlops rollback")

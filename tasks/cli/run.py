@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from tasks.cli import err, out
+from tasks.base.commands import typed
+from tasks.base.errors import RunFailedError
+from tasks.cli.console import err, out
 from tasks.cli.progress import follow, outcome
 from tasks.cli.waits import until_read, until_served
-from tasks.commands import typed
-from tasks.errors import RunFailedError
-from tasks.orchestrator import Airflow
+from tasks.clients.orchestrator import Airflow
 
 
 def register(app: typer.Typer) -> None:

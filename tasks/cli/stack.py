@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from tasks.cli import out
-from tasks.commands import typed
-from tasks.errors import UnavailableError, UserError
-from tasks.settings import settings
+from tasks.base.commands import typed
+from tasks.base.errors import UnavailableError, UserError
+from tasks.base.settings import settings
+from tasks.cli.console import out
 
 if TYPE_CHECKING:
     from tasks.serving.endpoints import Endpoint
-    from tasks.stack.stack import Report
-    from tasks.stack.status import Service
+    from tasks.stack.embedded.lifecycle import Report
+    from tasks.stack.service import Service
 
 NOT_RUNNING = 3
 """Exit code of `status` when not all services run."""
@@ -41,15 +41,15 @@ def up(
 ) -> None:
     """Start the servers: PostgreSQL, object store, MLflow, Airflow, gateway."""
     _embedded_only("up")
-    from tasks.stack import stack
+    from tasks.stack.embedded import lifecycle
     from tasks.stack.status import status as look
 
     if not wait:
-        stack.start_in_background()
+        lifecycle.start_in_background()
         out.print("starting; ./mlops status tells how far it is")
         return
     with _progress("starting") as report:
-        started = stack.start(report=report)
+        started = lifecycle.start(report=report)
     out.print("The stack is up." if started else "The stack runs already.", highlight=False)
     services = look()
     _show(services, _endpoints(services))
@@ -61,14 +61,14 @@ def down(
 ) -> None:
     """Stop the servers."""
     _embedded_only("down -v --remove-orphans" if wipe else "down")
-    from tasks.stack import stack
-    from tasks.stack.home import Home
+    from tasks.stack.embedded import lifecycle
+    from tasks.stack.embedded.home import Home
 
     root = Home.of_settings().root
     if wipe and not yes and root.exists():
         typer.confirm(f"Remove {root} with all runs, models and data?", abort=True)
     with _progress("stopping") as report:
-        ran = stack.down(wipe=wipe, report=report)
+        ran = lifecycle.down(wipe=wipe, report=report)
     out.print("The stack is stopped." if ran else "The stack did not run.", highlight=False)
     if wipe:
         out.print(f"{root} is removed.", highlight=False, markup=False)
@@ -76,7 +76,7 @@ def down(
 
 def status(*, as_json: Json = False) -> None:
     """Show what runs and where; exit code 3 when something does not."""
-    from tasks.stack.status import running
+    from tasks.stack.service import running
     from tasks.stack.status import status as look
 
     services = look()
@@ -101,8 +101,8 @@ def logs(
 ) -> None:
     """Show a log."""
     _embedded_only(f"logs {'-f ' if follow else ''}{service}")
-    from tasks.stack import logs as reading
-    from tasks.stack.home import Home
+    from tasks.stack.embedded import logs as reading
+    from tasks.stack.embedded.home import Home
 
     found = reading.of_service(Home.of_settings(), service)
     several = len(found) > 1
@@ -153,7 +153,7 @@ def cat(
     uri: Annotated[str, typer.Argument(help="of an object, as messages name it: s3://…")],
 ) -> None:
     """Print a file of the object store, such as the list of a table's bad rows."""
-    from tasks import store
+    from tasks.clients import store
 
     typer.echo(store.get_bytes(uri), nl=False)
 
@@ -175,14 +175,14 @@ def places() -> Table:
 
 
 def _variables() -> dict[str, str]:
-    """What `tasks.settings` reads, as a script on this machine needs it."""
+    """What `tasks.base.settings` reads, as a script on this machine needs it."""
     if settings().stack == "compose":
         from tasks.stack import compose
 
         return compose.variables()
-    from tasks.stack import ports
-    from tasks.stack.home import Home
-    from tasks.stack.services import Stack
+    from tasks.stack.embedded import ports
+    from tasks.stack.embedded.home import Home
+    from tasks.stack.embedded.services import Stack
 
     home = Home.of_settings()
     if not home.env_file.exists():

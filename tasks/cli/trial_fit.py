@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from tasks.errors import MlopsError
+from tasks.base.errors import MlopsError
+from tasks.base.problems import NOTHING, Problem, ProblemsError
 from tasks.pipeline import space
-from tasks.pipeline.problems import NOTHING, Problem, ProblemsError
 from tasks.pipeline.schema import Column, Pipeline
 
 ROWS = 60
@@ -25,7 +25,7 @@ def fit_each_family(pipeline: Pipeline) -> None:
     import pandas as pd
     from hyperopt.pyll.stochastic import sample
 
-    from tasks.model import build
+    from tasks.models.fitting import build
 
     random, rng = Random(0), np.random.default_rng(0)  # noqa: S311 - no secret
     columns = pipeline.data.columns

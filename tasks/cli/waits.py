@@ -9,10 +9,10 @@ from functools import partial
 
 import httpx
 
-from tasks.commands import typed
-from tasks.errors import RunFailedError, UnavailableError
-from tasks.orchestrator import Airflow
-from tasks.settings import settings
+from tasks.base.commands import typed
+from tasks.base.errors import RunFailedError, UnavailableError
+from tasks.base.settings import settings
+from tasks.clients.orchestrator import Airflow
 
 PATIENCE_S = 120
 

@@ -17,15 +17,18 @@ from mlflow.data import pandas_dataset
 from mlflow.entities import Metric, RunTag
 from sklearn.pipeline import Pipeline as Model
 
-from tasks import flavors, metrics, model, plan, process, tracking
-from tasks.errors import UserError
+from tasks.base import process
+from tasks.base.errors import UserError
+from tasks.base.refs import BestRef, VersionRef
+from tasks.clients import tracking
 from tasks.evaluate.plots import plots
 from tasks.evaluate.provenance import git_commit
-from tasks.model import Rows
+from tasks.models import fitting, flavors, metrics
+from tasks.models.fitting import Rows
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare.snapshot import UNIT, Manifest, read_manifest, read_part
-from tasks.refs import BestRef, VersionRef
-from tasks.search.ask import trial_seed
+from tasks.records import resolved
+from tasks.records.snapshots import UNIT, Manifest, read_manifest, read_part
+from tasks.records.trials.seeds import trial_seed
 
 log = logging.getLogger(__name__)
 
@@ -88,14 +91,14 @@ def _registered(best: BestRef) -> int | None:
 
 def _refit(best: BestRef) -> Candidate:
     """Fit the chosen configuration on all rows that are not the test's, under MLflow's autolog."""
-    pipeline, manifest = plan.read(best.pipeline), read_manifest(best.snapshot)
+    pipeline, manifest = resolved.read(best.pipeline), read_manifest(best.snapshot)
     chosen = json.loads(tracking.client().get_run(best.run_id).data.tags[tracking.BEST])
     rows = pd.concat(
         [read_part(manifest, part) for part in ("train", "validation") if part in manifest.parts],
         ignore_index=True,
     )
     with _autolog(), _resumed(best.run_id):
-        fitted = model.refit(
+        fitted = fitting.refit(
             pipeline,
             chosen["params"],
             Rows.of(pipeline, rows),

@@ -16,8 +16,8 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from tasks import metrics
-from tasks.metrics import Outcome
+from tasks.models import metrics
+from tasks.models.metrics import Outcome
 from tasks.pipeline.schema import Task
 
 BLUE, GREY = "#1f6fb2", "#999999"

@@ -1,19 +1,10 @@
-"""What a model was made of: code, libraries."""
+"""Which commit of the code made a model."""
 
 from __future__ import annotations
 
 import subprocess
-from importlib.metadata import version
 
-from tasks.settings import REPOSITORY, settings
-
-REQUIREMENTS = ("mlflow", "scikit-learn", "skops", "pandas", "numpy", "scipy")
-"""What a scikit-learn model needs to be loaded and served."""
-
-
-def requirements(extra: tuple[str, ...] = ()) -> list[str]:
-    """The installed versions, pinned. MLflow's own inference would take 18 s and find the same."""
-    return [f"{name}=={version(name)}" for name in (*REQUIREMENTS, *extra)]
+from tasks.base.settings import REPOSITORY, settings
 
 
 def git_commit() -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from tasks import ledger, plan, registry, tracking
-from tasks.errors import ConflictError
+from tasks.base.errors import ConflictError
+from tasks.base.refs import DecisionRef, VersionRef
+from tasks.clients import tracking
 from tasks.gate.decision import Decision, Evidence, judge, words
 from tasks.gate.measure import measure
-from tasks.refs import DecisionRef, VersionRef
+from tasks.records import ledger, registry, resolved
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def _publish(decision: Decision) -> None:
 
 
 def _decide(version: VersionRef) -> Decision:
-    pipeline = plan.read(version.pipeline)
+    pipeline = resolved.read(version.pipeline)
     rules = pipeline.gate
     champion = registry.aliases(version.name).get(tracking.CHAMPION)
     if rules.mode == "disabled":

@@ -10,15 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
-from tasks import flavors, logged, metrics, registry, tracking
-from tasks.errors import UserError
+from tasks.base.errors import UserError
+from tasks.clients import tracking
+from tasks.clients.store import MissingObjectError
+from tasks.data import units as hashing
 from tasks.gate import bootstrap, drawn
 from tasks.gate.bootstrap import Improvement, NoValueError
+from tasks.models import flavors, logged, metrics
 from tasks.pipeline.metrics import PROBABILITIES, of_task
 from tasks.pipeline.schema import Gate, Pipeline, Task
-from tasks.prepare import units as hashing
-from tasks.prepare.snapshot import UNIT, Manifest, read_manifest, read_part
-from tasks.store import MissingObjectError
+from tasks.records import registry
+from tasks.records.snapshots import UNIT, Manifest, read_manifest, read_part
 
 
 class IncomparableError(Exception):

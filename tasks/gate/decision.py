@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from tasks.base.refs import DecisionRef, Verdict, VersionRef
 from tasks.gate.bootstrap import Improvement
 from tasks.pipeline.metrics import Direction
 from tasks.pipeline.schema import GateMode
-from tasks.refs import DecisionRef, Verdict, VersionRef
 
 
 class _Frozen(BaseModel):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import metrics
-from tasks.metrics import Outcome
+from tasks.models import metrics
+from tasks.models.metrics import Outcome
 from tasks.pipeline.metrics import WEIGHTED
 
 Floats = NDArray[np.float64]

@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 from mlflow.artifacts import download_artifacts
 
-from tasks import metrics
 from tasks.gate import drawn
 from tasks.gate.bootstrap import Improvement
 from tasks.gate.compare import IncomparableError, improvement
 from tasks.gate.decision import Guardrail
-from tasks.metrics import Outcome
+from tasks.models import metrics
+from tasks.models.metrics import Outcome
 from tasks.pipeline.schema import Gate, Pipeline, Slices
-from tasks.prepare.snapshot import UNIT
-from tasks.serving.models import read_card
+from tasks.records.snapshots import UNIT
+from tasks.serving.model_files import read_card
 
 FEWEST_UNITS = 10
 """A bootstrap of fewer says nothing, unless the file's `min_rows` is lower still."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from tasks import ledger, metrics, registry, tracking
+from tasks.base.refs import VersionRef
+from tasks.clients import tracking
 from tasks.gate import drawn, guardrails
 from tasks.gate.compare import (
     Contender,
@@ -21,10 +22,11 @@ from tasks.gate.compare import (
 )
 from tasks.gate.decision import Evidence, Guardrail
 from tasks.gate.guardrails import FEWEST_UNITS
+from tasks.models import metrics
 from tasks.pipeline.metrics import of_thresholds
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare.snapshot import UNIT, read_manifest, read_part
-from tasks.refs import VersionRef
+from tasks.records import ledger, registry
+from tasks.records.snapshots import UNIT, read_manifest, read_part
 
 OWN = "the challenger was trained on their unit"
 THEIRS = "the champion was trained on their unit"

@@ -11,8 +11,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from tasks.base.problems import NOTHING, Path, Problem, did_you_mean, listed
 from tasks.pipeline import space
-from tasks.pipeline.problems import NOTHING, Path, Problem, did_you_mean, listed
 from tasks.pipeline.rules import broken
 from tasks.pipeline.schema import MOST_TRIALS, Pipeline
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as Folder
 from urllib.parse import urlsplit
 
-from tasks.pipeline.problems import Path, Problem, did_you_mean
+from tasks.base.problems import Path, Problem, did_you_mean
 from tasks.pipeline.schema import Column, Drift, Scalar, Source, Task
 
 DATABASE = "postgresql"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tasks.pipeline.problems import Path, Problem
+from tasks.base.problems import Path, Problem
 
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "uniform": ("low", "high"),

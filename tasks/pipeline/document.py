@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from tasks.pipeline.problems import NOTHING, Path, Problem, ProblemsError
+from tasks.base.problems import NOTHING, Path, Problem, ProblemsError
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT, _FLOAT, _NULL = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:null"

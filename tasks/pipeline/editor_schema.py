@@ -71,7 +71,7 @@ def _space() -> dict[str, Any]:
                 "properties": {
                     ESTIMATOR: {
                         "type": "string",
-                        "description": "the model family: a module of tasks/estimators",
+                        "description": "the model family: a module of tasks/models/estimators",
                     }
                 },
                 "required": [ESTIMATOR],

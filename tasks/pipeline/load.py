@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.errors import UserError
+from tasks.base.errors import UserError
+from tasks.base.problems import Problem, ProblemsError, did_you_mean
+from tasks.base.settings import settings
 from tasks.pipeline import document
 from tasks.pipeline.checks import check
-from tasks.pipeline.problems import Problem, ProblemsError, did_you_mean
 from tasks.pipeline.schema import NAME_PATTERN, Pipeline
-from tasks.settings import settings
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Names of the metrics, without the libraries that compute them (`tasks.metrics` does)."""
+"""Names of the metrics, without the libraries that compute them (`tasks.models.metrics` does)."""
 
 from __future__ import annotations
 

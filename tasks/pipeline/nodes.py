@@ -15,9 +15,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from tasks.errors import UserError
+from tasks.base.errors import UserError
+from tasks.base.problems import NOTHING, Path, Problem, did_you_mean, listed
 from tasks.pipeline.distributions import Distribution
-from tasks.pipeline.problems import NOTHING, Path, Problem, did_you_mean, listed
 
 Scalar = bool | int | float | str | None
 Vals = dict[str, int | float]

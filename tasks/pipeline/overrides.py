@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.base.problems import Problem, ProblemsError, did_you_mean, listed
 from tasks.pipeline import document
 from tasks.pipeline.checks import check, explain
-from tasks.pipeline.problems import Problem, ProblemsError, did_you_mean, listed
 from tasks.pipeline.schema import Algorithm, GateMode, Pipeline
 
 WHERE = "The run's configuration"

@@ -8,11 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tasks import estimators
-from tasks.pipeline import data_rules, space
+from tasks.base.problems import Path, Problem, ProblemsError, did_you_mean, listed
+from tasks.pipeline import data_rules, families, space
 from tasks.pipeline.data_rules import Columns, Problems, Rule, is_column
 from tasks.pipeline.metrics import of_task, of_thresholds
-from tasks.pipeline.problems import Path, Problem, ProblemsError, did_you_mean, listed
 from tasks.pipeline.schema import NO_FEATURES, Folds, Slices, Task, Tuned
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
@@ -219,7 +218,7 @@ def _labels(labels: Mapping[str, str]) -> Problems:
 
 def _space(raw: Mapping[str, Any]) -> Problems:
     try:
-        space.parse(raw, estimators.names())
+        space.parse(raw, families.names())
     except ProblemsError as error:
         yield from (_under(problem, SPACE) for problem in error.problems)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.errors import UserError
+from tasks.base.errors import UserError
 from tasks.pipeline.nodes import (
     ESTIMATOR,
     Group,

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from tasks.base.problems import NOTHING, Path, Problem, ProblemsError, did_you_mean, listed
 from tasks.pipeline.distributions import CHOICES, FUNCTIONS, Distribution, number, read
 from tasks.pipeline.nodes import ESTIMATOR, Choice, Group, Literal, Node, Parameter, same
-from tasks.pipeline.problems import NOTHING, Path, Problem, ProblemsError, did_you_mean, listed
 
 KEY = re.compile(r"[A-Za-z_]\w*")
 NONE = Literal(None)

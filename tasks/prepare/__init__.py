@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from tasks.refs import Ref, RunRef, SlotRef
-from tasks.settings import airflow_connection
+from tasks.base.refs import Ref, RunRef, SlotRef
+from tasks.base.settings import airflow_connection
 
 if TYPE_CHECKING:
-    from tasks.connections import Lookup
+    from tasks.clients.connections import Lookup
     from tasks.pipeline.overrides import Overrides
     from tasks.pipeline.schema import Pipeline
 
@@ -37,13 +37,14 @@ def prepare(
         UnavailableError: a source or a server did not answer, and the store has no copy.
     """
     # Not at the top: whoever only reads a snapshot would pay for pandera and the fetchers.
-    from tasks import model, plan
+    from tasks.models import fitting
     from tasks.pipeline.load import load
     from tasks.pipeline.overrides import resolve
     from tasks.prepare import make, run, unseen
+    from tasks.records import resolved, snapshots
 
     pipeline = resolve(load(name), overrides)
-    model.check(pipeline)
+    fitting.check(pipeline)
     for column in pipeline.left_out:
         kind = pipeline.data.columns[column].type
         log.info(
@@ -51,9 +52,9 @@ def prepare(
             column,
             kind,
         )
-    plan_uri = plan.write(pipeline)
+    plan_uri = resolved.write(pipeline)
     manifest = (
-        make.chosen(pipeline, overrides.snapshot)
+        snapshots.chosen(pipeline, overrides.snapshot)
         if overrides.snapshot
         else make.made(pipeline, lookup)
     )

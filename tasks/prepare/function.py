@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from tasks import store
-from tasks.errors import MlopsError, UserError
-from tasks.settings import settings
+from tasks.base.errors import MlopsError, UserError
+from tasks.base.settings import settings
+from tasks.clients import store
 
 
 def path_of(reference: str) -> Path:

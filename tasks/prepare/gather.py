@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.data import checking as tables
+from tasks.data import schema_changes
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare import drift
-from tasks.prepare import table as tables
 
 REPORTED = 100_000
 """Lines of a report; a table that is all bad needs no more."""
@@ -148,7 +148,9 @@ class Gathering:
     def __init__(self, pipeline: Pipeline) -> None:
         self.data, self.rows, self.failed = pipeline.data, 0, Failed()
         self._required = {pipeline.split.column}
-        self._drift = drift.Report(self.data, {pipeline.split.column, *pipeline.split.groups})
+        self._drift = schema_changes.Report(
+            self.data, {pipeline.split.column, *pipeline.split.groups}
+        )
         self._columns = {name: Values() for name in self.data.columns}
 
     def add(self, pieces: Iterable[tuple[str, pd.DataFrame]]) -> int:

@@ -14,16 +14,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks import store
-from tasks.commands import typed
-from tasks.connections import Lookup
-from tasks.errors import UserError
+from tasks.base.commands import typed
+from tasks.base.errors import UserError
+from tasks.base.settings import airflow_connection
+from tasks.clients import store
+from tasks.clients.connections import Lookup
+from tasks.data import split, statistics
+from tasks.data import units as hashing
+from tasks.data.checking import Failures, finished
+from tasks.data.reading import format_of, pieces, read
+from tasks.data.sources import Fetched, fetch, from_publisher
 from tasks.pipeline.schema import Data, Pipeline, Source
-from tasks.prepare import function, split, statistics, unseen
-from tasks.prepare import units as hashing
+from tasks.prepare import function, unseen
 from tasks.prepare.gather import Gathering
-from tasks.prepare.read import format_of, pieces, read
-from tasks.prepare.snapshot import (
+from tasks.records.snapshots import (
     FORMAT,
     UNIT,
     Dropped,
@@ -33,13 +37,9 @@ from tasks.prepare.snapshot import (
     find_manifest,
     manifest_uri,
     now,
-    read_manifest,
     write_manifest,
     write_part,
 )
-from tasks.prepare.sources import Fetched, fetch, from_publisher
-from tasks.prepare.table import Failures, finished
-from tasks.settings import airflow_connection
 
 log = logging.getLogger(__name__)
 
@@ -91,37 +91,6 @@ def rehearsed(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> Rehear
     table = finished(gathering.table(without=bad if len(bad) else None), pipeline.data)
     _sides(pipeline, table)
     return Rehearsed(len(table), len(bad), gathering.failed.summary())
-
-
-def chosen(pipeline: Pipeline, uri: str) -> Manifest:
-    """An older snapshot, to run on again.
-
-    Raises:
-        UserError: it is not there, or not of this pipeline, or of other columns.
-    """
-    manifest = read_manifest(uri)
-    if manifest.name != pipeline.name:
-        raise UserError(
-            f"The 'snapshot' must be one of {pipeline.name}. Got one of {manifest.name} instead."
-        )
-    data = pipeline.data
-    differing = [
-        name
-        for name in sorted({*manifest.columns, *data.columns})
-        if manifest.columns.get(name) is None
-        or data.columns.get(name) is None
-        or manifest.columns[name].type != data.columns[name].type
-    ]
-    then, today = (manifest.target, manifest.task), (data.target, data.task)
-    if differing or then != today or set(manifest.features) != set(pipeline.feature_names):
-        raise UserError(
-            f"The snapshot {uri} does not fit the pipeline as it is now.",
-            why=f"Columns that differ: {', '.join(differing)}."
-            if differing
-            else f"Target and task were {then} and are {today}, or the features changed.",
-            fix="Use the pipeline file of that time, or a newer snapshot.",
-        )
-    return manifest
 
 
 def address_of(pipeline: Pipeline, fetched: list[Fetched]) -> str:

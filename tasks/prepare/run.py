@@ -11,13 +11,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 import tasks
-from tasks import ledger, store, tracking
-from tasks.database import locked
+from tasks.base.files import sha256
+from tasks.base.refs import RunRef
+from tasks.base.settings import settings
+from tasks.clients import store, tracking
+from tasks.clients.database import locked
 from tasks.pipeline.schema import Pipeline
 from tasks.prepare import function, unseen
-from tasks.prepare.snapshot import Manifest, file_digest
-from tasks.refs import RunRef
-from tasks.settings import settings
+from tasks.records import ledger
+from tasks.records.snapshots import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +42,16 @@ def inputs_digest(pipeline: Pipeline, manifest: Manifest) -> str:
 def code_digest(pipeline: Pipeline) -> str:
     """Digest of the code that makes a version: `tasks`, the pipeline's own Python file."""
     root = Path(tasks.__file__).parent
-    files = [
+    paths = [
         path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] not in APART
     ]
-    files.append(settings().pipelines / f"{pipeline.name}.py")
+    paths.append(settings().pipelines / f"{pipeline.name}.py")
     if pipeline.data.prepare:
-        files.append(function.path_of(pipeline.data.prepare))
+        paths.append(function.path_of(pipeline.data.prepare))
     digest = hashlib.sha256()
-    for path in files:
+    for path in paths:
         if path.exists():
-            digest.update(f"{path.name}\0{file_digest(path)}\n".encode())
+            digest.update(f"{path.name}\0{sha256(path)}\n".encode())
     return digest.hexdigest()
 
 

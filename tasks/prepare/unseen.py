@@ -8,9 +8,9 @@ import logging
 import numpy as np
 import pandas as pd
 
+from tasks.data.split import PARTS, Sides
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare.snapshot import Manifest
-from tasks.prepare.split import PARTS, Sides
+from tasks.records.snapshots import Manifest
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tasks.refs import RunRef, SlotRef
+    from tasks.base.refs import SlotRef
 
 log = logging.getLogger(__name__)
 
@@ -20,13 +20,15 @@ def search(slot: SlotRef) -> dict[str, Any]:
         UserError: The pipeline and its snapshot do not fit together.
         UnavailableError: A server was away for minutes.
     """
-    from tasks import memory, plan, process
-    from tasks.search.progress import untried
+    from tasks.base import memory, process
+    from tasks.records import resolved
+    from tasks.records.trials.progress import untried
+    from tasks.search.limits import trial_memory
     from tasks.search.worker import Setup, Worker
 
-    pipeline = plan.read(slot.pipeline)
+    pipeline = resolved.read(slot.pipeline)
     threads = max(1, process.cores() // pipeline.search.slots)
-    limit = memory.of_trial(pipeline.search)
+    limit = trial_memory(pipeline.search)
     if cut := untried(pipeline):
         log.warning("%s", cut)
     log.info("a trial may use %d threads and %s of memory", threads, memory.text(limit))
@@ -38,14 +40,3 @@ def search(slot: SlotRef) -> dict[str, Any]:
         return Slot(slot, pipeline, worker).run()
     finally:
         worker.stop()
-
-
-def publish_rest(run: RunRef) -> None:
-    """Publish the trials that dead slots left, and delete what they began twice.
-
-    Raises:
-        UnavailableError: MLflow or PostgreSQL does not answer.
-    """
-    from tasks.search import publish
-
-    publish.publish_rest(run)

@@ -16,17 +16,13 @@ from hyperopt.base import Domain
 
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
-from tasks.search.progress import total
+from tasks.records.trials.progress import total
+from tasks.records.trials.seeds import sequence
 from tasks.search.table import Row, Vals
 
 MOST_START_UP = 20
 AT_ONCE = 100
 """More than there can be slots: of so many open trials one is free, unless all are taken."""
-
-
-def trial_seed(search_seed: int, tid: int) -> int:
-    """The seed of a trial's estimator."""
-    return int(_sequence(search_seed, tid).generate_state(1)[0])
 
 
 class History:
@@ -90,7 +86,7 @@ class Asker:
         """The vals of trial `tid`, which is not in the history."""
         if self._grid is not None:
             return dict(self._grid.at(tid))
-        seed = int(np.random.default_rng(_sequence(self._seed, tid)).integers(2**31))
+        seed = int(np.random.default_rng(sequence(self._seed, tid)).integers(2**31))
         if self._algorithm == "random" or tid < max(self.start_up, 1):
             docs = rand.suggest([tid], self._domain, Trials(), seed)
         else:
@@ -133,10 +129,6 @@ class _Seen(Trials):  # type: ignore[misc]
         super().__init__()
         self._dynamic_trials = documents
         self.refresh()
-
-
-def _sequence(search_seed: int, tid: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence([search_seed, tid])
 
 
 def _never_called(_: object) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from tasks import tracking
+from tasks.clients import tracking
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.search.ask import Asker

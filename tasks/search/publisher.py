@@ -6,10 +6,10 @@ import logging
 import threading
 from contextlib import closing
 
-from tasks.database import connect
-from tasks.errors import UnavailableError
-from tasks.refs import RunRef
-from tasks.search.publish import Desk
+from tasks.base.errors import UnavailableError
+from tasks.base.refs import RunRef
+from tasks.clients.database import connect
+from tasks.records.trials.publish import Desk
 
 log = logging.getLogger(__name__)
 

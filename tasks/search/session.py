@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import psycopg2
 
-from tasks.database import connect, lock_key
+from tasks.clients.database import connect, lock_key
 
 IDLE_TIMEOUT = 4
 PING = 1.0

@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tasks import tracking
-from tasks.errors import UnavailableError
+from tasks.base.errors import UnavailableError
+from tasks.base.refs import SlotRef
+from tasks.clients import tracking
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
-from tasks.refs import SlotRef
-from tasks.search.ask import Asker, History, trial_seed
+from tasks.records.trials.seeds import trial_seed
+from tasks.search.ask import Asker, History
 from tasks.search.points import first_points
 from tasks.search.publisher import Publisher
 from tasks.search.session import START, Lease, LeaseLostError

@@ -17,12 +17,12 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold
 from typing_extensions import override
 
-from tasks import metrics, model
-from tasks.errors import UserError
-from tasks.model import Rows
+from tasks.base.errors import UserError
+from tasks.data import split
+from tasks.models import fitting, metrics
+from tasks.models.fitting import Rows
 from tasks.pipeline.schema import Folds, Pipeline
-from tasks.prepare import split
-from tasks.prepare.snapshot import UNIT, Manifest, read_manifest, read_part
+from tasks.records.snapshots import UNIT, Manifest, read_manifest, read_part
 
 LONGEST_ERROR = 5000
 """Characters; what a tag of MLflow should hold."""
@@ -82,13 +82,13 @@ class Objective:
         return figure if self.pipeline.metric.direction == "minimize" else -figure
 
     def _score(self, fit: Rows, score: Rows, params: dict[str, Any], seed: int) -> Scored:
-        fitted = model.fit(self.pipeline, params, fit, score, seed=seed, threads=self.threads)
+        fitted = fitting.fit(self.pipeline, params, fit, score, seed=seed, threads=self.threads)
         task = self.pipeline.data.task
         figures = dict(fitted.chosen)
         for prefix, rows in (("training", fit), ("val", score)):
             scores = metrics.scores(task, fitted.model, rows.features, rows.truth)
             figures |= {f"{prefix}_{name}": value for name, value in scores.items()}
-        curves = getattr(model.inner(fitted.model), "curves_", {})
+        curves = getattr(fitting.inner(fitted.model), "curves_", {})
         return Scored(figures, {name: _finite(curve) for name, curve in curves.items()})
 
 
@@ -100,7 +100,7 @@ def load(pipeline: Pipeline, snapshot: str, threads: int) -> Objective:
     """
     manifest = read_manifest(snapshot)
     train = read_part(manifest, "train")
-    model.check_class_weights(pipeline, train[pipeline.data.target])
+    fitting.check_class_weights(pipeline, train[pipeline.data.target])
     resampling = pipeline.search.resampling
     if isinstance(resampling, Folds):
         classes = None if pipeline.data.task == "regression" else train[pipeline.data.target]

@@ -19,10 +19,10 @@ from typing import IO, Any
 
 import psutil
 
-from tasks import memory, process
-from tasks.errors import RunFailedError, UnavailableError, UserError
+from tasks.base import memory, process
+from tasks.base.errors import RunFailedError, UnavailableError, UserError
+from tasks.base.settings import REPOSITORY
 from tasks.search.session import LeaseLostError
-from tasks.settings import REPOSITORY
 
 log = logging.getLogger(__name__)
 

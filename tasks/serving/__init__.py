@@ -1,1 +1,1 @@
-"""The scoring server, and where it runs."""
+"""Serving: the scoring server, what runs it, and the gateway in front."""

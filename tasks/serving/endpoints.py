@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.errors import UnavailableError
+from tasks.base.errors import UnavailableError
+from tasks.base.settings import settings
 from tasks.pipeline.schema import Serving
-from tasks.serving import targets
-from tasks.serving.targets import Deployment, ask, pings
-from tasks.settings import settings
-from tasks.stack import gateway
+from tasks.serving.gateway import upstreams
+from tasks.serving.targets.available import targets_in_use
+from tasks.serving.targets.deployment import Deployment, ask, pings
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def url(name: str) -> str:
 def endpoints() -> dict[str, Endpoint]:
     """Every model that was put behind the gateway, by name."""
     folder = settings().gateway_folder
-    names = sorted(path.name for path in (folder / "upstreams").glob("[!.]*"))
-    addresses = {name: gateway.current(folder, name) for name in names}
+    names = sorted(upstreams.names(folder))
+    addresses = {name: upstreams.current(folder, name) for name in names}
     found = {name: _asked(name, addresses[name]) for name in names}
     servers = {one.address: one for one in _servers()} if None in found.values() else {}
     return {name: one or _listed(name, addresses[name], servers) for name, one in found.items()}
@@ -65,7 +65,7 @@ def _listed(name: str, addresses: tuple[str, ...], servers: Mapping[str, Deploym
 
 def _servers() -> list[Deployment]:
     found: list[Deployment] = []
-    for target in targets.in_use(Serving()):
+    for target in targets_in_use(Serving()):
         with suppress(UnavailableError):  # out of reach from here
             found += target.list()
     return found

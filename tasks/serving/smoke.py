@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from tasks.errors import RunFailedError
-from tasks.serving.models import Card, read_card
-from tasks.serving.targets import Deployment
+from tasks.base.errors import RunFailedError
+from tasks.serving.model_files import Card, read_card
+from tasks.serving.targets.deployment import Deployment
 
 TOLERANCE = 1e-9
 """Relative, of floats: the server's libraries may sum in another order than the training's. A model

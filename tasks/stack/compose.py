@@ -11,11 +11,11 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from tasks.errors import UnavailableError
-from tasks.settings import settings
+from tasks.base.errors import UnavailableError
+from tasks.base.settings import settings
 from tasks.stack import health
-from tasks.stack.services import SERVICES
-from tasks.stack.status import Service
+from tasks.stack.embedded.services import SERVICES
+from tasks.stack.service import Service
 
 _TIMEOUT_S = 3.0
 
@@ -42,7 +42,7 @@ def addresses() -> dict[str, str]:
 
 
 def variables() -> dict[str, str]:
-    """What `tasks.settings` reads, as a script on the host needs it.
+    """What `tasks.base.settings` reads, as a script on the host needs it.
 
     Raises:
         UnavailableError: The secrets are not made yet.

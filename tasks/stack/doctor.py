@@ -14,11 +14,12 @@ from pathlib import Path
 
 import psutil
 
-from tasks.commands import typed
-from tasks.settings import REPOSITORY, settings
-from tasks.stack import ports, postgres
-from tasks.stack.home import Home
-from tasks.stack.status import Service, status
+from tasks.base.commands import typed
+from tasks.base.settings import REPOSITORY, settings
+from tasks.stack.embedded import ports, postgres
+from tasks.stack.embedded.home import Home
+from tasks.stack.service import Service
+from tasks.stack.status import status
 
 _MEMORY_GB = 4.0
 _DISK_GB = 5.0

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
+from http import HTTPStatus
 from typing import Any
 
 import psutil
 
-HOST = "127.0.0.1"
-TIMEOUT_S = 3.0
-
-
-def get(
-    port: int, path: str, *, host: str = HOST, timeout: float = TIMEOUT_S
-) -> tuple[int, bytes] | None:
-    """Status and body of a GET, by default on this machine; `None` when nobody answers."""
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
+from tasks.base.http import HOST, TIMEOUT_S, get
 
 
 def listens(pid: int, port: int) -> bool:
@@ -67,18 +51,18 @@ def store(port: int) -> bool:
 
 def mlflow(port: int, *, host: str = HOST) -> bool:
     """Whether MLflow answers."""
-    return (answer := get(port, "/health", host=host)) is not None and answer[0] == http.client.OK
+    return (answer := get(port, "/health", host=host)) is not None and answer[0] == HTTPStatus.OK
 
 
 def gateway(port: int, *, host: str = HOST) -> bool:
     """Whether the gateway answers."""
-    return (answer := get(port, "/health", host=host)) is not None and answer[0] == http.client.OK
+    return (answer := get(port, "/health", host=host)) is not None and answer[0] == HTTPStatus.OK
 
 
 def airflow(port: int, *, host: str = HOST) -> dict[str, bool]:
     """Health of Airflow's parts as its api-server tells it; empty when that does not answer."""
     answer = get(port, "/api/v2/monitor/health", host=host)
-    if answer is None or answer[0] != http.client.OK:
+    if answer is None or answer[0] != HTTPStatus.OK:
         return {}
     parts: dict[str, Any] = json.loads(answer[1])
     return {name: part.get("status") == "healthy" for name, part in parts.items()}

@@ -75,7 +75,7 @@ def main() -> None:
     """Make the roles, the databases, and our own tables."""
     from psycopg2.extensions import make_dsn
 
-    from tasks import database
+    from tasks.clients import database
 
     job = _Job()
     create(job.admin_database, json.loads(job.roles.read_text()))

@@ -9,14 +9,14 @@ from typing import Any, cast
 import pytest
 
 from benchmarks import gate
-from tasks import model
+from tasks.base.settings import Settings
+from tasks.models import fitting
 from tasks.pipeline.load import load
-from tasks.settings import Settings
 
 
 def test_a_line_of_the_table(servers: Settings) -> None:
     pipeline = load("diabetes_progression")
-    families = len(model.default_points(pipeline))
+    families = len(fitting.default_points(pipeline))
     with ThreadPoolExecutor(1) as pool:
         line = gate.measured(pipeline.name, 2 * families, cast("Any", pool))
     name, metric, shown, units, *shares = (cell.strip() for cell in line.strip("| ").split("|"))

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tasks.orchestrator import Airflow
+from tasks.base.settings import REPOSITORY, settings
+from tasks.clients.orchestrator import Airflow
 from tasks.pipeline.load import load
-from tasks.settings import REPOSITORY, settings
-from tasks.stack import stack
+from tasks.stack.embedded import lifecycle
 from tests.conftest import forget, use_home
 from tests.waiting import until
 
@@ -91,12 +91,12 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     os.environ["MLOPS_PIPELINES"] = str(folder)
     use_home(home)
     try:
-        stack.start()
+        lifecycle.start()
         settings.cache_clear()
         assert load("diabetes_progression")
         yield Chain(home, Airflow())
     finally:
-        stack.down(wipe=True)
+        lifecycle.down(wipe=True)
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:

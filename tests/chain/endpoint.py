@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import httpx
 
-from tasks import ledger
-from tasks.settings import settings
+from tasks.base.settings import settings
+from tasks.records import ledger
 
 
 def served(name: str, gateway: str = "") -> int | None:

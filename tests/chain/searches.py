@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks import database, tracking
+from tasks.clients import database, tracking
 
 
 def rows(search: str) -> dict[int, tuple]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from tasks.stack import stack, supervisor
+from tasks.stack.embedded import lifecycle, supervisor
 from tests.chain.conftest import Chain
 from tests.chain.searches import assert_published_once, rows
 from tests.waiting import until
@@ -83,7 +83,7 @@ def kill_everything(_: object) -> None:
     for process in [top, *top.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    stack.start()
+    lifecycle.start()
 
 
 FAULTS: dict[str, Callable] = {

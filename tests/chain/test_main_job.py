@@ -10,9 +10,9 @@ import sys
 import httpx
 import pytest
 
-from tasks import tracking
-from tasks.settings import REPOSITORY, settings
-from tasks.stack import stack
+from tasks.base.settings import REPOSITORY, settings
+from tasks.clients import tracking
+from tasks.stack.embedded import lifecycle
 from tests.chain.conftest import Chain, mlops
 from tests.chain.endpoint import kinds, served
 from tests.waiting import until
@@ -280,6 +280,6 @@ def test_ctrl_c_in_a_demo_stops_its_run_and_leaves_the_stack(chain: Chain, first
 def test_down_and_up_serves_the_same_version_again(chain: Chain, first: dict) -> None:
     before = served(NAME)
     assert before is not None
-    stack.down(report=lambda _: None)
-    stack.start(report=lambda _: None)
+    lifecycle.down(report=lambda _: None)
+    lifecycle.start(report=lambda _: None)
     until(lambda: served(NAME) == before, 120, "the champion is served again")

@@ -9,11 +9,12 @@ import pytest
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 
-from tasks import ledger, tracking
+from tasks.base.settings import settings
+from tasks.clients import tracking
 from tasks.pipeline.load import load
 from tasks.prepare import make
-from tasks.prepare.snapshot import read_part
-from tasks.settings import settings
+from tasks.records import ledger
+from tasks.records.snapshots import read_part
 from tests.chain.conftest import Chain, mlops
 from tests.chain.endpoint import kinds, served
 from tests.tasks.test_register import FILE

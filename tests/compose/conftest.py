@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from benchmarks.compose import PORTS
-from tasks.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY
 from tests.conftest import unused_ports
 from tests.waiting import until
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.orchestrator import Airflow
-from tasks.settings import settings
+from tasks.base.settings import settings
+from tasks.clients.orchestrator import Airflow
 from tests.chain.conftest import PIPELINES, Chain
 from tests.compose.conftest import Project
 from tests.conftest import forget

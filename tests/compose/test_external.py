@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasks.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY
 from tests.compose.conftest import PROBE, Project, copy_tree, docker, new_project, remove
 from tests.waiting import until
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY
 
 EXAMPLE = REPOSITORY / "pipelines" / "diabetes_progression.yaml"
 HEAVY = ("mlflow", "sklearn", "tensorflow", "keras", "hyperopt", "pandas", "numpy", "boto3")

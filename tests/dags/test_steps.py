@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tasks.connections import find
-from tasks.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY
+from tasks.clients.connections import find
 
 CONNECTION = """
 import json, sys

@@ -11,8 +11,8 @@ from uuid import uuid4
 import docker.errors
 import pytest
 
-from tasks.serving import engine
-from tasks.settings import Settings, settings
+from tasks.base.settings import Settings, settings
+from tasks.serving.targets import engine
 from tests.conftest import forget
 
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tasks.stack import ports
+from tasks.stack.embedded import ports
 from tests.waiting import until
 
 HERE = Path(__file__).parents[2] / "docker" / "filter"

@@ -19,14 +19,16 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from sklearn.linear_model import LinearRegression, Ridge
 
-from tasks import process, tracking
-from tasks.errors import RunFailedError, UnavailableError, UserError
+from tasks.base import process
+from tasks.base.errors import RunFailedError, UnavailableError, UserError
+from tasks.base.settings import Settings, settings
+from tasks.clients import tracking
 from tasks.pipeline.schema import Serving
-from tasks.serving import engine, image, models, smoke
-from tasks.serving.container import ContainerTarget
-from tasks.serving.targets import Deployment
-from tasks.settings import Settings, settings
-from tasks.stack import ports
+from tasks.serving import model_files, smoke
+from tasks.serving.targets import engine, image
+from tasks.serving.targets.container import ContainerTarget
+from tasks.serving.targets.deployment import Deployment
+from tasks.stack.embedded import ports
 from tests.tasks.serving import examples
 from tests.waiting import pid_once, until
 
@@ -177,9 +179,9 @@ def test_its_health_is_seen(target: ContainerTarget, versions: tuple[int, int]) 
 
 def test_the_smoke_test(target: ContainerTarget, versions: tuple[int, int]) -> None:
     deployment = ready(target, versions[0], replicas=2)
-    smoke.check(deployment, models.fetch(NAME, versions[0]))
+    smoke.check(deployment, model_files.fetch(NAME, versions[0]))
     with pytest.raises(RunFailedError, match="failed the smoke test") as raised:
-        smoke.check(deployment, models.fetch(NAME, versions[1]))
+        smoke.check(deployment, model_files.fetch(NAME, versions[1]))
     assert "The logged example must give" in raised.value.why
     assert 10e6 < target.memory(deployment) < 1e9
 
@@ -282,8 +284,8 @@ def test_a_port_that_is_taken_meanwhile_is_no_fault_of_the_version(
 def test_a_stuck_server_is_replaced(
     target: ContainerTarget, versions: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.serving.container._YOUNG_S", 0)
-    monkeypatch.setattr("tasks.serving.container._PATIENCE", 1)
+    monkeypatch.setattr("tasks.serving.targets.container._YOUNG_S", 0)
+    monkeypatch.setattr("tasks.serving.targets.container._PATIENCE", 1)
     deployment = ready(target, versions[0])
     began = only().attrs["State"]["StartedAt"]
     stopped = []

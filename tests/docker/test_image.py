@@ -18,12 +18,13 @@ import docker.errors
 import pytest
 from sklearn.linear_model import LinearRegression, Ridge
 
-from tasks import tracking
-from tasks.errors import RunFailedError, UnavailableError
-from tasks.serving import engine, image, models
-from tasks.serving.container import ContainerTarget
-from tasks.serving.image import Image
-from tasks.settings import Settings, settings
+from tasks.base.errors import RunFailedError, UnavailableError
+from tasks.base.settings import Settings, settings
+from tasks.clients import tracking
+from tasks.serving import model_files
+from tasks.serving.targets import engine, image
+from tasks.serving.targets.container import ContainerTarget
+from tasks.serving.targets.image import Image
 from tests.tasks.serving import examples
 from tests.waiting import until
 
@@ -123,6 +124,9 @@ print(json.dumps({
 """
 
 
+SERVER = ("__init__", "__main__", "app", "contract", "payload", "scorer", "signature")
+
+
 def test_what_is_inside(built: Image) -> None:
     assert inside(built.tag, INSIDE) == {
         "uid": 10001,
@@ -131,7 +135,8 @@ def test_what_is_inside(built: Image) -> None:
         "caches": [],
         "ours": [
             "tasks/__init__.py",
-            *(f"tasks/serving/{name}.py" for name in sorted(("__init__", *image.SERVER))),
+            "tasks/serving/__init__.py",
+            *(f"tasks/serving/server/{name}.py" for name in SERVER),
         ],
         "stale": [],
         "writable": [],
@@ -162,13 +167,13 @@ def test_a_version_made_again_under_the_same_number_is_not_mistaken(
 
 def with_requirements(folder: Path, *lines: str) -> Any:
     """Downloads as they are, but for the requirements in them."""
-    real = models.fetch
+    real = model_files.fetch
 
     def fetch(name: str, version: int) -> Path:
         (real(name, version) / "requirements.txt").write_text("\n".join(lines))
         return real(name, version)
 
-    return patch.object(models, "fetch", fetch)
+    return patch.object(model_files, "fetch", fetch)
 
 
 def test_requirements_that_cannot_be_met(docker_target: Settings, tmp_path: Path) -> None:
@@ -201,9 +206,9 @@ def test_a_package_index_out_of_reach_is_no_fault_of_the_version(
 
 def test_a_model_of_another_python(docker_target: Settings, tmp_path: Path) -> None:
     version, _ = examples.register("other_python", Ridge())
-    card = models.read_card(models.fetch("other_python", version))
+    card = model_files.read_card(model_files.fetch("other_python", version))
     with (
-        patch.object(models, "read_card", lambda _: dataclasses.replace(card, python="3.99")),
+        patch.object(model_files, "read_card", lambda _: dataclasses.replace(card, python="3.99")),
         pytest.raises(RunFailedError) as raised,
     ):
         image.build("other_python", version, "mlops")
@@ -243,7 +248,7 @@ def test_clean_keeps_what_is_asked_for_and_leaves_nothing_else(
     monkeypatch.setattr(
         image, "DOCKERFILES", dockerfiles(tmp_path / "docker", requirements=EMPTY_LAYER)
     )
-    unused = image._requirement_layer(models.fetch(name, 1))
+    unused = image._requirement_layer(model_files.fetch(name, 1))
     image.clean(name, {3})
     assert image._get(unused.tag) is None
     assert [v for v in (1, 2, 3) if image.find(name, v, "mlops")] == [3]

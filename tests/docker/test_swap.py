@@ -12,14 +12,17 @@ import httpx
 import pytest
 from sklearn.linear_model import LinearRegression, Ridge
 
-from tasks import build, deploy, ledger, registry, tracking
-from tasks.errors import RunFailedError
+from tasks import build, deploy
+from tasks.base.errors import RunFailedError
+from tasks.base.settings import Settings, settings
+from tasks.clients import tracking
 from tasks.pipeline.schema import Serving
-from tasks.serving import container, endpoints, engine, image
-from tasks.serving.container import ContainerTarget
-from tasks.serving.process import ProcessTarget
-from tasks.settings import Settings, settings
-from tasks.stack import stack
+from tasks.records import ledger, registry
+from tasks.serving import endpoints
+from tasks.serving.targets import container, engine, image
+from tasks.serving.targets.container import ContainerTarget
+from tasks.serving.targets.process import ProcessTarget
+from tasks.stack.embedded import lifecycle
 from tests.tasks.building import assert_rejected, decision
 from tests.tasks.serving import examples
 from tests.tasks.serving.clients import Clients
@@ -37,7 +40,7 @@ PREDICTIONS = {
 @pytest.fixture(scope="module")
 def gateway(docker_target: Settings) -> Iterator[Settings]:
     """The gateway, and two versions of a model: 1 and 2."""
-    stack.start(only=("postgres", "store", "mlflow", "gateway"))
+    lifecycle.start(only=("postgres", "store", "mlflow", "gateway"))
     for version in (1, 2):
         examples.register(NAME, MODELS[version])
     yield docker_target
@@ -250,7 +253,7 @@ STEPS = (
     "container.ContainerTarget.start",
     "container.ContainerTarget.wait_ready",
     "deploy.smoke.check",
-    "deploy.gateway.switch",
+    "deploy.upstreams.switch",
     "deploy._wait_for_gateway",
     "deploy._record",
     "container.ContainerTarget.stop",
@@ -273,7 +276,7 @@ def die_after(step: str, environment: dict[str, str]) -> None:
         os._exit(9)
 
     setattr(owner, attribute, last)
-    deploy.serving_of = lambda *_: patient()
+    deploy.deployments.serving_of = lambda *_: patient()
     deploy.reconcile(NAME, "killed")
     os._exit(0)
 
@@ -282,7 +285,7 @@ def die_after(step: str, environment: dict[str, str]) -> None:
 @pytest.mark.usefixtures("first")
 def test_a_kill_after_any_step_is_repaired(serve: Any) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tasks.deploy", "tasks.serving.container"])
+    context.set_forkserver_preload(["tasks.deploy", "tasks.serving.targets.container"])
     environment = {key: text for key, text in os.environ.items() if key.startswith("MLOPS_")}
     serve(keep=0)  # so that each image is built again
     deploy.reconcile(NAME, "prepare")

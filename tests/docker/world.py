@@ -13,7 +13,7 @@ from typing import Any
 
 import docker.errors
 
-from tasks.serving import engine
+from tasks.serving.targets import engine
 from tests.docker.filtering import BASE, archive
 
 SLEEP = 'CMD ["python3", "-u", "-c", "import os, time; print(os.environ); time.sleep(9999)"]\n'

@@ -9,12 +9,12 @@ import nbclient
 import nbformat
 import pytest
 
-from tasks import tracking
+from tasks.base.settings import REPOSITORY, Settings
+from tasks.clients import tracking
 from tasks.register import check
-from tasks.settings import REPOSITORY, Settings
-from tasks.stack import ports
-from tasks.stack.home import Home
-from tasks.stack.services import Stack
+from tasks.stack.embedded import ports
+from tasks.stack.embedded.home import Home
+from tasks.stack.embedded.services import Stack
 
 NOTEBOOK = REPOSITORY / "examples" / "runs.ipynb"
 

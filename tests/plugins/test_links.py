@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks.settings import REPOSITORY, settings
+from tasks.base.settings import REPOSITORY, settings
 
 # By its path: were plugins/ on sys.path, Airflow would bring its crash settings into this process.
 _SPEC = importlib.util.spec_from_file_location("mlops_links", REPOSITORY / "plugins/mlops_links.py")

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tasks.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY
 
 PROGRAM = """
 import multiprocessing, os, signal, sys

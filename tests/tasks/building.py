@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import mlflow
 
-from tasks import build, ledger, registry, tracking
-from tasks.refs import DecisionRef
-from tasks.serving import targets
+from tasks import build
+from tasks.base.refs import DecisionRef
+from tasks.clients import tracking
+from tasks.records import ledger, registry
+from tasks.serving.targets.available import default_target
 
 
 def decision(name: str, version: tuple[int, str], *, passed: bool = True) -> DecisionRef:
@@ -33,7 +35,7 @@ def stage(name: str, version: int) -> str:
 
 def assert_rejected(ref: DecisionRef, reason: str) -> None:
     """The server is gone; registry, run and ledger say why."""
-    assert targets.of_settings().list(ref.name) == []
+    assert default_target().list(ref.name) == []
     assert stage(ref.name, ref.version) == "Archived"
     entry = registry.version(ref.name, ref.version)
     assert entry is not None

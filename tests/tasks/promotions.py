@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from tasks import ledger, promote, registry, tracking
-from tasks.refs import BuildRef
+from tasks import promote
+from tasks.base.refs import BuildRef
+from tasks.clients import tracking
+from tasks.records import ledger, registry
 
 
 def made() -> str:

@@ -7,9 +7,9 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from tasks import build
-from tasks.errors import RunFailedError, UserError
-from tasks.serving.process import ProcessTarget
-from tasks.settings import Settings
+from tasks.base.errors import RunFailedError, UserError
+from tasks.base.settings import Settings
+from tasks.serving.targets.process import ProcessTarget
 from tests.tasks.building import assert_rejected, decision, stage
 from tests.tasks.serving import examples
 

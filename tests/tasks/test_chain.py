@@ -21,18 +21,20 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
-from tasks import finish, flavors, tracking
-from tasks.errors import RunFailedError
+from tasks import finish
+from tasks.base.errors import RunFailedError
+from tasks.base.refs import DecisionRef, RunRef, VersionRef
+from tasks.base.settings import REPOSITORY, Settings, settings
+from tasks.clients import tracking
 from tasks.evaluate import evaluate
 from tasks.gate import gate
+from tasks.models import flavors
 from tasks.pipeline.metrics import of_task
 from tasks.pipeline.overrides import Overrides
 from tasks.prepare import prepare
-from tasks.prepare.snapshot import read_manifest, read_part
-from tasks.refs import DecisionRef, RunRef, VersionRef
+from tasks.records.snapshots import read_manifest, read_part
 from tasks.search import search
 from tasks.select import select
-from tasks.settings import REPOSITORY, Settings, settings
 from tests.published import PUBLISHED, RISK
 
 FILES = REPOSITORY / "tests" / "chain" / "pipelines"
@@ -265,7 +267,7 @@ def test_the_leaderboard_is_in_order_and_complete(folder: Path, tmp_path: Path) 
 def test_a_report_that_fails_loses_no_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare("steady", "train__steady/unreported", Overrides(trials=2, slots=1))
     search(prepared.slots[0])
-    monkeypatch.setattr("tasks.report.files", lambda *_: 1 / 0)
+    monkeypatch.setattr("tasks.records.report.files", lambda *_: 1 / 0)
     best = select(prepared.slots[0].run)
     assert tracking.BEST in tracking.client().get_run(best.run_id).data.tags
 
@@ -318,7 +320,7 @@ HUBER = """\
 
 from sklearn.linear_model import HuberRegressor
 
-from tasks.estimators.family import Family
+from tasks.models.family import Family
 
 FAMILY = Family(regression=HuberRegressor)
 """

@@ -14,14 +14,17 @@ import httpx
 import pytest
 from sklearn.linear_model import LinearRegression, Ridge
 
-from tasks import deploy, ledger, registry, tracking
-from tasks.errors import RunFailedError, UnavailableError
-from tasks.ledger import Entry
-from tasks.serving import endpoints, process
-from tasks.serving.process import ProcessTarget
-from tasks.settings import Settings, settings
-from tasks.stack import stack, supervisor
-from tasks.stack.home import Home
+from tasks import deploy
+from tasks.base.errors import RunFailedError, UnavailableError
+from tasks.base.settings import Settings, settings
+from tasks.clients import tracking
+from tasks.records import ledger, registry
+from tasks.records.ledger import Entry
+from tasks.serving import endpoints
+from tasks.serving.targets import process
+from tasks.serving.targets.process import ProcessTarget
+from tasks.stack.embedded import lifecycle, supervisor
+from tasks.stack.embedded.home import Home
 from tests.tasks.serving import examples
 from tests.tasks.serving.clients import Clients
 from tests.waiting import until
@@ -37,7 +40,7 @@ PREDICTIONS = {
 @pytest.fixture(scope="module")
 def gateway(servers: Settings) -> Iterator[Settings]:
     """The servers, the gateway, and two versions of a model: 1 and 2."""
-    stack.start(only=("postgres", "store", "mlflow", "gateway"))
+    lifecycle.start(only=("postgres", "store", "mlflow", "gateway"))
     for estimator in (Ridge(), LinearRegression()):
         examples.register(NAME, estimator)
     yield servers
@@ -215,15 +218,15 @@ def test_two_at_once_are_one() -> None:
 
 
 STEPS = (
-    "promote.settle",
+    "champion.settle",
     "ProcessTarget.start",
     "ProcessTarget.wait_ready",
     "smoke.check",
-    "gateway.switch",
-    "gateway.write_routes",
+    "upstreams.switch",
+    "site.write_routes",
     "_wait_for_gateway",
     "_record",
-    "models.forget",
+    "model_files.forget",
     "ProcessTarget.stop",
 )
 

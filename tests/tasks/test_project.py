@@ -18,13 +18,13 @@ import pytest
 from mlflow.entities import Run
 from sklearn.datasets import load_diabetes
 
-from tasks import tracking
+from tasks.base.settings import REPOSITORY, Settings, settings
+from tasks.clients import tracking
 from tasks.evaluate import evaluate
 from tasks.pipeline.overrides import Overrides
 from tasks.prepare import prepare
 from tasks.search import search
 from tasks.select import select
-from tasks.settings import REPOSITORY, Settings, settings
 from tests.waiting import until
 
 NAME = "steady"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tasks import ledger, promote, registry, tracking
-from tasks.errors import ConflictError, UserError
-from tasks.settings import Settings
+from tasks import promote
+from tasks.base.errors import ConflictError, UserError
+from tasks.base.settings import Settings
+from tasks.clients import tracking
+from tasks.records import champion, ledger, registry
 from tests.tasks.promotions import build, challenge, kinds, made, production
 
 
@@ -46,7 +48,7 @@ def test_repeating_a_finished_promote_changes_nothing(name: str) -> None:
 
 def test_repeating_a_promote_does_not_undo_a_rollback(name: str) -> None:
     promote.promote(build(name, 2, 1), "a")
-    promote.rollback(name, None, "it errs", "ann")
+    champion.rollback(name, None, "it errs", "ann")
     assert promote.promote(build(name, 2, 1), "a")["champion"] == 1
 
 
@@ -76,11 +78,11 @@ def test_a_version_that_the_gate_did_not_pass_is_refused(name: str) -> None:
 def test_rollbacks_go_back_one_by_one(name: str) -> None:
     for version in (2, 3, 4):
         promote.promote(build(name, version, version - 1), "a")
-    assert promote.rollback(name, None, "worse", "ann") == {"champion": 3, "previous": 2}
-    assert promote.rollback(name, None, "worse", "ann") == {"champion": 2, "previous": 1}
-    assert promote.rollback(name, None, "worse", "ann") == {"champion": 1, "previous": None}
+    assert champion.rollback(name, None, "worse", "ann") == {"champion": 3, "previous": 2}
+    assert champion.rollback(name, None, "worse", "ann") == {"champion": 2, "previous": 1}
+    assert champion.rollback(name, None, "worse", "ann") == {"champion": 1, "previous": None}
     with pytest.raises(UserError, match="no version with the alias 'previous'"):
-        promote.rollback(name, None, "worse", "ann")
+        champion.rollback(name, None, "worse", "ann")
     assert production(name) == [1]
     assert kinds(name)[-2:] == ["intent 2>1", "moved 2>1"]
     assert ledger.history(name)[0].reason == "worse"
@@ -89,8 +91,8 @@ def test_rollbacks_go_back_one_by_one(name: str) -> None:
 def test_rollback_to_a_version_and_forth_again(name: str) -> None:
     promote.promote(build(name, 2, 1), "a")
     promote.promote(build(name, 3, 2), "a")
-    assert promote.rollback(name, 1, "worse", "ann") == {"champion": 1, "previous": None}
-    assert promote.rollback(name, 3, "better after all", "ann") == {"champion": 3, "previous": 2}
+    assert champion.rollback(name, 1, "worse", "ann") == {"champion": 1, "previous": None}
+    assert champion.rollback(name, 3, "better after all", "ann") == {"champion": 3, "previous": 2}
 
 
 def test_rollback_names_the_versions_to_choose_from(name: str) -> None:
@@ -98,11 +100,11 @@ def test_rollback_names_the_versions_to_choose_from(name: str) -> None:
     registry.judge(name, 4, "reject", may_promote=False)
     for wrong in (4, 9):
         with pytest.raises(UserError, match=r"choose from: 5, 3, 1\."):
-            promote.rollback(name, wrong, "worse", "ann")
+            champion.rollback(name, wrong, "worse", "ann")
     with pytest.raises(UserError, match="champion already"):
-        promote.rollback(name, 2, "worse", "ann")
+        champion.rollback(name, 2, "worse", "ann")
     with pytest.raises(UserError, match="no champion"):
-        promote.rollback("no_such_model", None, "worse", "ann")
+        champion.rollback("no_such_model", None, "worse", "ann")
     assert kinds(name) == ["intent 1>2", "moved 1>2"]
 
 
@@ -110,4 +112,4 @@ def test_a_previous_that_was_deleted_is_not_named(name: str) -> None:
     for version in (2, 3):
         promote.promote(build(name, version, version - 1), "a")
     tracking.client().delete_model_version(name, "1")
-    assert promote.rollback(name, None, "worse", "ann") == {"champion": 2, "previous": None}
+    assert champion.rollback(name, None, "worse", "ann") == {"champion": 2, "previous": None}

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from tasks import database, ledger, promote, registry, tracking
-from tasks.errors import ConflictError, MlopsError, UnavailableError
-from tasks.settings import Settings, settings
+from tasks import promote
+from tasks.base.errors import ConflictError, MlopsError, UnavailableError
+from tasks.base.settings import Settings, settings
+from tasks.clients import database, tracking
+from tasks.records import champion, ledger, registry
 from tests.tasks.promotions import build, challenge, kinds, made, production
 
 # Children start from a clean process that has the imports, never as forks of pytest.
@@ -39,7 +41,7 @@ def name(servers: Settings) -> str:
 
 
 def child(work: str, arguments: tuple[Any, ...], home: str, dies_at: int | None) -> None:
-    """Runs a function of `tasks.promote`; dies right before its `dies_at`th write."""
+    """Promotes, settles or rolls back; dies right before its `dies_at`th write."""
     os.environ["MLOPS_HOME"] = home
     settings.cache_clear()
     count = 0
@@ -59,7 +61,7 @@ def child(work: str, arguments: tuple[Any, ...], home: str, dies_at: int | None)
         setattr(client, step, counted(getattr(client, step)))
     ledger.append = counted(ledger.append)
     try:
-        getattr(promote, work)(*arguments)
+        getattr(promote if work == "promote" else champion, work)(*arguments)
     except MlopsError as err:
         sys.exit(err.exit_code)
 
@@ -136,8 +138,8 @@ def test_a_promote_waiting_behind_a_rollback_is_refused(name: str) -> None:
 
 REPAIRS: dict[str, Callable[[str], object]] = {
     "the same promote": lambda name: promote.promote(build(name, 3, 2), "a"),
-    "deploy": promote.settle,
-    "a rollback": lambda name: promote.rollback(name, 1, "worse", "ann"),
+    "deploy": champion.settle,
+    "a rollback": lambda name: champion.rollback(name, 1, "worse", "ann"),
     "another promote": lambda name: promote.promote(build(name, 4, 3), "b"),
 }
 
@@ -183,7 +185,7 @@ def test_a_rollback_killed_before_any_write_is_finished_by_calling_it_again() ->
         if code == OK:
             break
         assert code == KILLED
-        promote.rollback(name, None, "worse", "ann")
+        champion.rollback(name, None, "worse", "ann")
         champions.append(whole(name))
         assert registry.aliases(name).get("previous") == 1
     assert champions == [2] * 6  # intent, champion, previous, two stages, moved
@@ -192,7 +194,7 @@ def test_a_rollback_killed_before_any_write_is_finished_by_calling_it_again() ->
 def test_an_intention_whose_champion_went_elsewhere_is_given_up(name: str) -> None:
     assert finish(start("promote", build(name, 2, 1), "a", dies_at=1)) == KILLED
     tracking.client().set_registered_model_alias(name, tracking.CHAMPION, "4")
-    promote.settle(name)
+    champion.settle(name)
     assert kinds(name) == ["intent 1>2", "undone 1>2"]
     assert registry.aliases(name) == {"champion": 4}
     assert production(name) == [4]
@@ -205,7 +207,7 @@ def test_an_intention_whose_champion_went_elsewhere_is_given_up(name: str) -> No
 def test_an_intention_whose_version_was_deleted_is_given_up(name: str) -> None:
     assert finish(start("promote", build(name, 2, 1), "a", dies_at=1)) == KILLED
     tracking.client().delete_model_version(name, "2")
-    promote.settle(name)
+    champion.settle(name)
     assert kinds(name) == ["intent 1>2", "undone 1>2"]
     assert registry.aliases(name) == {"champion": 1}
 

@@ -15,19 +15,20 @@ from mlflow.pyfunc import PythonModel
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression, Ridge
 
-from tasks import ledger, registry, tracking
+from tasks.base.errors import ConflictError, UserError
+from tasks.base.refs import VersionRef
+from tasks.base.settings import Settings, settings
 from tasks.build import build
-from tasks.errors import ConflictError, UserError
+from tasks.clients import tracking
 from tasks.gate import gate
 from tasks.pipeline.load import load
 from tasks.prepare import make
-from tasks.prepare.snapshot import UNIT, Manifest, read_part
 from tasks.promote import promote
-from tasks.refs import VersionRef
+from tasks.records import ledger, registry
+from tasks.records.snapshots import UNIT, Manifest, read_part
 from tasks.register import check, register
-from tasks.serving.models import fetch, read_card
-from tasks.serving.process import ProcessTarget
-from tasks.settings import Settings, settings
+from tasks.serving.model_files import fetch, read_card
+from tasks.serving.targets.process import ProcessTarget
 
 FILE = """\
 description: Progression of diabetes, by hand

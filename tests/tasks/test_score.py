@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -15,13 +16,15 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from tasks import tracking
-from tasks.errors import UserError
+from tasks.base.errors import UserError
+from tasks.base.settings import Settings, settings
+from tasks.clients import tracking
 from tasks.pipeline.load import load
 from tasks.prepare import make
-from tasks.prepare.snapshot import read_part
+from tasks.records.snapshots import read_part
 from tasks.score import measure, score
-from tasks.settings import Settings, settings
+
+measured = partial(measure, make_snapshot=make.made)
 
 NAME = "scored"
 FILE = """\
@@ -200,7 +203,7 @@ def test_mistakes_are_named(
 
 
 def test_a_model_is_measured_on_the_snapshot_of_its_version(version: int) -> None:
-    found = measure(NAME)
+    found = measured(NAME)
     manifest = make.made(load(NAME))
     rows = read_part(manifest, "test")
     errors = (
@@ -210,10 +213,10 @@ def test_a_model_is_measured_on_the_snapshot_of_its_version(version: int) -> Non
     assert found.snapshot == manifest.uri
     assert found.figures["test_mae"] == pytest.approx(errors.abs().mean())
     run = tracking.client().get_model_version(NAME, str(version)).run_id
-    assert measure(NAME, run, "test", manifest.uri).figures == found.figures
-    assert measure(NAME, part="train").figures["train_mae"] < 1.2
+    assert measured(NAME, run, "test", manifest.uri).figures == found.figures
+    assert measured(NAME, part="train").figures["train_mae"] < 1.2
 
 
 def test_a_part_that_there_is_not_is_named(version: int) -> None:
     with pytest.raises(UserError, match="train, validation, test"):
-        measure(NAME, part="tests")
+        measured(NAME, part="tests")

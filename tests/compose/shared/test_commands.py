@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tasks.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY
 from tests.compose.conftest import Project
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks import tracking
+from tasks.clients import tracking
 from tasks.pipeline.schema import Serving
 from tests.chain.conftest import Chain
 from tests.chain.searches import assert_published_once, rows

@@ -101,7 +101,7 @@ TASK = """
 import json, urllib.request
 from tasks import database, store, tracking
 from tasks.serving.engine import client
-from tasks.settings import settings
+from tasks.base.settings import settings
 opened = urllib.request.urlopen(settings().gateway_internal + "/health").status
 store.put_bytes(store.data_uri("test/task"), b"x")
 with database.connect() as connection, connection.cursor() as cursor:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tasks.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY
 from tests.compose.conftest import IMAGES, Project, docker, sign_in
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]

@@ -9,11 +9,11 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from tasks.base.errors import UserError
+from tasks.base.settings import REPOSITORY, settings
 from tasks.cli import files
-from tasks.errors import UserError
 from tasks.pipeline.editor_schema import text
 from tasks.pipeline.load import load, parse_file
-from tasks.settings import REPOSITORY, settings
 
 EXAMPLE = (REPOSITORY / "pipelines" / "diabetes_progression.yaml").read_text()
 APP = typer.Typer()

@@ -18,12 +18,12 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from typer.testing import CliRunner, Result
 
+from tasks.base.errors import UnavailableError, UserError
+from tasks.base.settings import settings
 from tasks.cli import predict
-from tasks.errors import UnavailableError, UserError
-from tasks.serving import app
-from tasks.serving.scorer import Scorer
-from tasks.settings import settings
-from tasks.stack import gateway
+from tasks.serving.gateway import upstreams
+from tasks.serving.server import app
+from tasks.serving.server.scorer import Scorer
 from tests.tasks.serving import examples
 from tests.waiting import until
 
@@ -52,7 +52,7 @@ def endpoint(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     (tmp_path / "gateway" / "upstreams").mkdir(parents=True)
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines" / "wine.yaml").touch()
-    gateway.switch(tmp_path / "gateway", "ridge", [address])
+    upstreams.switch(tmp_path / "gateway", "ridge", [address])
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
     monkeypatch.setenv("MLOPS_PIPELINES", str(tmp_path / "pipelines"))
     monkeypatch.setenv("MLOPS_GATEWAY_URL", f"http://{address}")

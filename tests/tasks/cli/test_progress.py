@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.cli.progress import Progress
-from tasks.orchestrator import Airflow, TaskState
+from tasks.clients.orchestrator import Airflow, TaskState
 
 
 def line(

@@ -8,12 +8,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tasks import tracking
+from tasks.base.errors import UnavailableError, UserError
+from tasks.base.refs import VersionRef
+from tasks.base.settings import Settings, settings
 from tasks.cli import register as command
-from tasks.errors import UnavailableError, UserError
-from tasks.orchestrator import Airflow
-from tasks.refs import VersionRef
-from tasks.settings import Settings, settings
+from tasks.clients import tracking
+from tasks.clients.orchestrator import Airflow
 
 SHIPPED = "diabetes_progression"
 RUN = "0123456789abcdef" * 2

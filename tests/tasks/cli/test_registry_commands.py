@@ -12,13 +12,14 @@ from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 from typer.testing import CliRunner
 
-from tasks import ledger, registry, tracking
+from tasks.base.errors import UnavailableError, UserError
+from tasks.base.refs import BuildRef
+from tasks.base.settings import Settings
 from tasks.cli import registry as commands
-from tasks.errors import UnavailableError, UserError
-from tasks.leaderboard import Leaderboard, Place
+from tasks.clients import tracking
 from tasks.promote import promote
-from tasks.refs import BuildRef
-from tasks.settings import Settings
+from tasks.records import ledger, registry
+from tasks.records.trials.leaderboard import Leaderboard, Place
 
 SHIPPED = "diabetes_progression"
 BOARD = Leaderboard(
@@ -64,7 +65,7 @@ def name(servers: Settings) -> str:
 
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.leaderboard.newest", lambda _name: BOARD)
+    monkeypatch.setattr("tasks.records.trials.leaderboard.newest", lambda _name: BOARD)
 
 
 def test_history_shows_who_did_what_and_why(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +120,7 @@ def test_the_leaderboard_of_a_stack_that_is_down_tells_the_way_out_at_once(
         tried.append(MLFLOW_HTTP_REQUEST_MAX_RETRIES.get())
         raise MlflowException("Connection refused")
 
-    monkeypatch.setattr("tasks.leaderboard.newest", newest)
+    monkeypatch.setattr("tasks.records.trials.leaderboard.newest", newest)
     error = invoke("leaderboard", SHIPPED).exception
     assert isinstance(error, UnavailableError)
     assert "up" in error.fix

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.settings import Settings
+from tasks.base.settings import Settings
 from tests.tasks.gate.world import World
 
 

@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 
-from tasks import metrics
 from tasks.gate import bootstrap
 from tasks.gate import drawn as drawn_module
 from tasks.gate.bootstrap import Improvement, improvement
 from tasks.gate.drawn import score, statistic
-from tasks.metrics import Outcome
+from tasks.models import metrics
+from tasks.models.metrics import Outcome
 from tasks.pipeline.metrics import of_task
 from tasks.pipeline.schema import Gate, Task
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from tasks.base.refs import VersionRef
 from tasks.gate.bootstrap import Improvement
 from tasks.gate.decision import Decision, Evidence, Guardrail, judge, words
-from tasks.refs import VersionRef
 
 
 def gain(lower: float, upper: float) -> Improvement:

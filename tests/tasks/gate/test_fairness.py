@@ -7,12 +7,10 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from tasks import tracking
+from tasks.clients import tracking
 from tasks.gate import gate
 from tasks.pipeline.schema import Metric
-from tasks.prepare.snapshot import (
-    write_manifest,
-)
+from tasks.records.snapshots import write_manifest
 from tests.tasks.gate.world import World, bad, good, rows
 
 

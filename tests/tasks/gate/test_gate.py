@@ -12,12 +12,13 @@ import pytest
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import LogisticRegression
 
-from tasks import ledger, registry, tracking
-from tasks.errors import ConflictError
+from tasks.base.errors import ConflictError
+from tasks.clients import tracking
+from tasks.data import units as hashing
 from tasks.gate import gate
 from tasks.pipeline.schema import Metric
-from tasks.prepare import units as hashing
-from tasks.prepare.snapshot import Manifest
+from tasks.records import ledger, registry
+from tasks.records.snapshots import Manifest
 from tests.tasks.gate.world import RULES, World, alias, bad, good, rows
 
 

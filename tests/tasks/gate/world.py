@@ -11,19 +11,12 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
-from tasks import ledger, plan, store, tracking
+from tasks.base.refs import DecisionRef, VersionRef
+from tasks.clients import store, tracking
+from tasks.data import units as hashing
 from tasks.pipeline.schema import Column, Data, Gate, Metric, Pipeline, Search, Source, Split
-from tasks.prepare import units as hashing
-from tasks.prepare.snapshot import (
-    UNIT,
-    Dropped,
-    Manifest,
-    Units,
-    now,
-    write_manifest,
-    write_part,
-)
-from tasks.refs import DecisionRef, VersionRef
+from tasks.records import ledger, resolved
+from tasks.records.snapshots import UNIT, Dropped, Manifest, Units, now, write_manifest, write_part
 
 RULES = Gate(resamples=500)
 
@@ -98,7 +91,7 @@ class World:
 
     def version(self, model: Any, manifest: Manifest) -> VersionRef:
         """A version of a fitted model, challenger from now on."""
-        client, plan_uri = tracking.client(), plan.write(self.pipeline)
+        client, plan_uri = tracking.client(), resolved.write(self.pipeline)
         run = client.create_run(
             tracking.experiment(self.name), tags={tracking.DAG_RUN: f"train/{uuid4().hex}"}
         )

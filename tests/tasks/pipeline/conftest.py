@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import UserError
+from tasks.base.errors import UserError
+from tasks.base.problems import ProblemsError
+from tasks.base.settings import settings
 from tasks.pipeline.load import parse_file
-from tasks.pipeline.problems import ProblemsError
-from tasks.settings import settings
 
 VALID = """\
 description: A small file.

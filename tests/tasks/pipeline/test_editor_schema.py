@@ -11,6 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from tasks.base.settings import REPOSITORY
 from tasks.pipeline import document, editor_schema
 from tasks.pipeline.distributions import FUNCTIONS
 from tasks.pipeline.metrics import CALIBRATION, DIRECTIONS, MetricName
@@ -30,7 +31,6 @@ from tasks.pipeline.schema import (
     Source,
     Split,
 )
-from tasks.settings import REPOSITORY
 
 FOLDER = REPOSITORY / "pipelines"
 MANUAL = (REPOSITORY / "docs" / "reference.md").read_text()

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import UserError
+from tasks.base.errors import UserError
+from tasks.base.settings import REPOSITORY
 from tasks.pipeline import document
 from tasks.pipeline.checks import check
 from tasks.pipeline.load import load, names, parse_file
 from tasks.pipeline.schema import Pipeline
-from tasks.settings import REPOSITORY
 from tests.tasks.pipeline.conftest import VALID
 
 Problems = Callable[..., list[str]]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tasks.errors import UserError
+from tasks.base.errors import UserError
 from tasks.pipeline.load import load
 from tasks.pipeline.overrides import FIELDS, Overrides, parse, parse_set, resolve
 from tasks.pipeline.schema import Pipeline

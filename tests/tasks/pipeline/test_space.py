@@ -10,9 +10,9 @@ from hyperopt.base import Domain
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import UserError
+from tasks.base.errors import UserError
+from tasks.base.problems import ProblemsError
 from tasks.pipeline import space
-from tasks.pipeline.problems import ProblemsError
 
 SPACE = {
     "choice": [

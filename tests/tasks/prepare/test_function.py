@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tasks.errors import UserError
+from tasks.base.errors import UserError
 from tasks.prepare import function
 
 TABLES = [pd.DataFrame({"id": [1, 2], "a": [3, 4]}), pd.DataFrame({"id": [2, 1], "y": [5, 6]})]

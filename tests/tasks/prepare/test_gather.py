@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.errors import UserError
+from tasks.base.errors import UserError
+from tasks.data.statistics import describe
+from tasks.data.units import hashes
 from tasks.pipeline.schema import Pipeline
 from tasks.prepare.gather import Gathering
-from tasks.prepare.snapshot import UNIT, write_part
-from tasks.prepare.statistics import describe
-from tasks.prepare.units import hashes
+from tasks.records.snapshots import UNIT, write_part
 
 Make = Callable[..., Pipeline]
 COLUMNS: dict[str, Any] = {
@@ -86,7 +86,7 @@ def test_a_snapshot_is_the_same_whatever_holds_its_texts(
 ) -> None:
     kept: list[bytes] = []
     monkeypatch.setattr(
-        "tasks.prepare.snapshot.store.upload", lambda path, _: kept.append(path.read_bytes())
+        "tasks.records.snapshots.store.upload", lambda path, _: kept.append(path.read_bytes())
     )
     columns = {"id": {"type": "string", "nullable": True}, "c": {"type": "category"}, "y": {}}
     pipeline = make_pipeline({"columns": columns}, {"groups": ["c", "id"]})

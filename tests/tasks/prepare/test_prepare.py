@@ -17,13 +17,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tasks import plan, store, tracking
+from tasks.base.errors import UserError
+from tasks.base.settings import settings
 from tasks.cli import application
-from tasks.errors import UserError
+from tasks.clients import store, tracking
+from tasks.data import units
 from tasks.pipeline.overrides import Overrides
-from tasks.prepare import Prepared, prepare, units
-from tasks.prepare.snapshot import UNIT, Manifest, read_manifest, read_part
-from tasks.settings import settings
+from tasks.prepare import Prepared, prepare
+from tasks.records import resolved
+from tasks.records.snapshots import UNIT, Manifest, read_manifest, read_part
 
 pytestmark = pytest.mark.usefixtures("servers")
 
@@ -103,7 +105,7 @@ def test_a_pipeline_becomes_a_snapshot_a_parent_run_and_slots(project: Project) 
     assert run.info.status == "RUNNING"
     assert run.data.tags["snapshot"] == first.snapshot
     assert run.data.tags[tracking.DAG_RUN] == dag_run
-    assert plan.read(first.pipeline).name == project.name
+    assert resolved.read(first.pipeline).name == project.name
 
     manifest = read_manifest(first.snapshot)
     assert set(manifest.parts) == {"train", "validation", "test"}

@@ -8,11 +8,14 @@ from uuid import uuid4
 import pytest
 from sklearn.linear_model import Ridge
 
-from tasks import build, ledger, tracking
-from tasks.errors import ConflictError, RunFailedError
+from tasks import build
+from tasks.base.errors import ConflictError, RunFailedError
+from tasks.base.refs import BuildRef
+from tasks.clients import tracking
 from tasks.prepare import run
-from tasks.promote import promote, rollback
-from tasks.refs import BuildRef
+from tasks.promote import promote
+from tasks.records import ledger
+from tasks.records.champion import rollback
 from tests.tasks import building, promotions
 from tests.tasks.serving import examples
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks import store, tracking
-from tasks.settings import Settings
-from tasks.stack.home import Home
-from tasks.stack.supervisor import Supervisor
+from tasks.base.settings import Settings
+from tasks.clients import store, tracking
+from tasks.stack.embedded.home import Home
+from tasks.stack.embedded.supervisor import Supervisor
 from tests.tasks.search import searches
 
 

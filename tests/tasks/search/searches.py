@@ -13,11 +13,12 @@ from typing import IO, Any
 
 from mlflow.entities import Run
 
-from tasks import database, plan, tracking
+from tasks.base.refs import RunRef, SlotRef
+from tasks.base.settings import REPOSITORY
+from tasks.clients import database, tracking
 from tasks.pipeline.schema import Pipeline, Split
 from tasks.prepare.make import made
-from tasks.refs import RunRef, SlotRef
-from tasks.settings import REPOSITORY
+from tasks.records import resolved
 
 FEATURES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
 SPACE: dict[str, Any] = {
@@ -69,7 +70,7 @@ def begin(of: Pipeline) -> RunRef:
     """A parent run for a new search."""
     run = tracking.client().create_run(tracking.experiment(of.name), run_name=uuid.uuid4().hex)
     return RunRef(
-        name=of.name, run_id=run.info.run_id, pipeline=plan.write(of), snapshot=snapshot()
+        name=of.name, run_id=run.info.run_id, pipeline=resolved.write(of), snapshot=snapshot()
     )
 
 
@@ -130,7 +131,7 @@ def main() -> None:
     import logging
     import signal
 
-    from tasks.process import guarded
+    from tasks.base.process import guarded
     from tasks.search import search
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import UserError
+from tasks.base.errors import UserError
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
-from tasks.search.ask import Asker, History, trial_seed
+from tasks.records.trials.seeds import trial_seed
+from tasks.search.ask import Asker, History
 from tasks.search.points import first_points, point
 from tasks.search.table import Row, Vals
 from tests.tasks.search.searches import pipeline

@@ -15,11 +15,13 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 
-from tasks import database, process
-from tasks.errors import UnavailableError
-from tasks.refs import RunRef
-from tasks.search import publish_rest, search
-from tasks.stack.supervisor import Supervisor
+from tasks.base import process
+from tasks.base.errors import UnavailableError
+from tasks.base.refs import RunRef
+from tasks.clients import database
+from tasks.records.trials.publish import publish_rest
+from tasks.search import search
+from tasks.stack.embedded.supervisor import Supervisor
 from tests.tasks.search.searches import ENDLESS, begin, children, pipeline, rows, slot_of, start
 from tests.waiting import until
 
@@ -279,7 +281,7 @@ class Chaos:
         elif fault == "child" and child is not None:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        elif fault == "stop" and self._slots.child(number, "tasks/process.py"):
+        elif fault == "stop" and self._slots.child(number, "tasks/base/process.py"):
             slot.send_signal(signal.SIGSTOP)
             self._stopped[slot.pid] = time.monotonic() + self._dice.uniform(2, 9)
         elif fault == "session":

@@ -11,9 +11,9 @@ from threading import Event
 import psutil
 import pytest
 
-from tasks import memory
-from tasks.errors import UserError
-from tasks.refs import RunRef
+from tasks.base import memory
+from tasks.base.errors import UserError
+from tasks.base.refs import RunRef
 from tasks.search.worker import MemoryUpError, Setup, Worker, WorkerDiedError
 from tests.tasks.search import searches
 from tests.tasks.search.searches import begin, children, pipeline, rows, start
@@ -26,7 +26,7 @@ HUNGRY = '''\
 import numpy as np
 from sklearn.dummy import DummyRegressor
 
-from tasks.estimators.family import Family
+from tasks.models.family import Family
 
 
 class Hungry(DummyRegressor):

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tasks import tracking
+from tasks.base.refs import RunRef
+from tasks.clients import tracking
 from tasks.pipeline import space
-from tasks.refs import RunRef
+from tasks.records.trials.progress import total
 from tasks.search import search
-from tasks.search.progress import total
 from tasks.select import select
 from tests.tasks.search import searches
 from tests.tasks.search.searches import begin, children, pipeline, rows, slot_of, start
@@ -73,7 +73,7 @@ import warnings
 from sklearn.dummy import DummyRegressor
 from tqdm import tqdm
 
-from tasks.estimators.family import Family
+from tasks.models.family import Family
 
 
 class Chatty(DummyRegressor):

@@ -3,13 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tasks.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY
 
 
 def test_progress_needs_no_ml_library() -> None:
     """The command line shows it while it waits: it must be there at once."""
     code = (
-        "import sys, tasks.search, tasks.search.progress;"
+        "import sys, tasks.search, tasks.records.trials.progress;"
         "print([m for m in ('mlflow', 'sklearn', 'hyperopt', 'pandas', 'numpy', 'boto3')"
         " if m in sys.modules])"
     )

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tasks import database, tracking
-from tasks.errors import UnavailableError
-from tasks.refs import RunRef
-from tasks.search import publish_rest, search
-from tasks.search.publish import Desk
+from tasks.base.errors import UnavailableError
+from tasks.base.refs import RunRef
+from tasks.clients import database, tracking
+from tasks.records.trials.publish import Desk, publish_rest
+from tasks.search import search
 from tasks.stack import health
-from tasks.stack.supervisor import Supervisor
+from tasks.stack.embedded.supervisor import Supervisor
 from tests.tasks.search.searches import begin, children, pipeline, rows, slot_of
 from tests.waiting import until
 
@@ -158,7 +158,7 @@ def test_side_by_side_each_trial_is_published_once(run: RunRef) -> None:
 def test_a_row_that_another_holds_is_waited_for(
     run: RunRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.search.publish.OTHERS_LIMIT", 0.5)
+    monkeypatch.setattr("tasks.records.trials.publish.OTHERS_LIMIT", 0.5)
     record(run, 0)
     with closing(database.connect()) as connection, connection.cursor() as cursor:
         key = database.lock_key(f"publish {run.run_id}")

@@ -5,13 +5,14 @@ import logging
 
 import pytest
 
-from tasks import tracking
-from tasks.errors import UserError
+from tasks.base.errors import UserError
+from tasks.base.refs import RunRef
+from tasks.clients import tracking
 from tasks.pipeline import space
 from tasks.pipeline.nodes import ESTIMATOR
-from tasks.refs import RunRef
-from tasks.search import publish_rest, search
-from tasks.search.progress import summary, trial_params
+from tasks.records.trials.progress import summary, trial_params
+from tasks.records.trials.publish import publish_rest
+from tasks.search import search
 from tasks.search.slot import Slot
 from tasks.select import select
 from tests.tasks.search import searches

@@ -10,10 +10,10 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score, root_mean_squared_error
 
-from tasks.errors import UserError
-from tasks.model import Rows
+from tasks.base.errors import UserError
+from tasks.models.fitting import Rows
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare.snapshot import UNIT, read_manifest, read_part
+from tasks.records.snapshots import UNIT, read_manifest, read_part
 from tasks.search import trial
 from tests.tasks.search import searches
 from tests.tasks.search.searches import FEATURES, pipeline

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tasks import memory
+from tasks.base import memory
 from tasks.search.worker import Setup, Worker
 from tests.tasks.search.searches import pipeline, snapshot
 

@@ -17,7 +17,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tasks import tracking
+from tasks.clients import tracking
 from tests.waiting import until
 
 TREE = "sklearn.tree._tree.Tree"

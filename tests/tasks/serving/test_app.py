@@ -20,12 +20,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tasks import model
-from tasks.serving import app
-from tasks.serving.scorer import Scorer
+from tasks.models import fitting
+from tasks.serving.server import app
+from tasks.serving.server.scorer import Scorer
+from tests.tasks.models.test_fitting import pipeline
 from tests.tasks.serving import examples
 from tests.tasks.serving.examples import ROW, ROWS, parquet
-from tests.tasks.test_model import pipeline
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 NAMES = list(ROW)
@@ -369,12 +369,12 @@ def test_a_null_category_is_answered_as_the_gate_scores_it(
     of = pipeline({"c": "category", "x": "double"}, impute={"category": impute})
     rows = pd.DataFrame({"c": pd.Series(["a", "b", "b", "d", None], dtype="str"), "x": [0.1] * 5})
     truth = [1.0, 9.0, 9.0, 5.0, expected]
-    fitted = model.build(of, {"estimator": "linear"}, 0, 1).fit(rows, truth)
+    fitted = fitting.build(of, {"estimator": "linear"}, 0, 1).fit(rows, truth)
     mlflow.sklearn.save_model(
         fitted,
         tmp_path / "model",
         serialization_format="skops",
-        skops_trusted_types=model.trusted_types(fitted),
+        skops_trusted_types=fitting.trusted_types(fitted),
         signature=infer_signature(rows, fitted.predict(rows)),
     )
     theirs = scoring_server.init(mlflow.pyfunc.load_model(str(tmp_path / "model")))

@@ -4,7 +4,7 @@ import os
 import tarfile
 from pathlib import Path
 
-from tasks.serving.context import Context
+from tasks.serving.targets.context import Context
 
 
 def folder(path: Path, names: list[str]) -> Path:

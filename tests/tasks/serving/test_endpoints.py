@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.base.settings import REPOSITORY, settings
 from tasks.serving.endpoints import Endpoint, endpoints
-from tasks.settings import REPOSITORY, settings
-from tasks.stack import gateway
+from tasks.serving.gateway import upstreams
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def test_none_were_ever_deployed() -> None:
 
 def test_the_stack_does_not_run(folder: Path) -> None:
     (folder / "upstreams").mkdir(parents=True)
-    gateway.switch(folder, "wine", ["127.0.0.1:1"])
+    upstreams.switch(folder, "wine", ["127.0.0.1:1"])
     assert endpoints() == {
         "wine": Endpoint("http://127.0.0.1:8000/models/wine", None, "failed"),
     }
@@ -42,8 +42,9 @@ def test_the_stack_does_not_run(folder: Path) -> None:
 def test_the_command_line_needs_no_ml_library_for_it() -> None:
     heavy = ["mlflow", "sklearn", "pandas", "numpy", "boto3", "fastapi"]
     code = (
-        "import json, sys, tasks.serving.endpoints, tasks.serving.process, tasks.serving.smoke, "
-        f"tasks.cli.predict; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
+        "import json, sys, tasks.serving.endpoints, tasks.serving.targets.process;"
+        "import tasks.serving.smoke, tasks.cli.predict;"
+        f" print(json.dumps([m for m in {heavy} if m in sys.modules]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True

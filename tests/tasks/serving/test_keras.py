@@ -7,12 +7,13 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from tasks import flavors, tracking
+from tasks.base.settings import Settings
+from tasks.clients import tracking
+from tasks.models import flavors
 from tasks.pipeline.schema import Serving
-from tasks.serving import models, smoke
-from tasks.serving.process import ProcessTarget
-from tasks.settings import Settings
-from tests.tasks import test_flavors as examples
+from tasks.serving import model_files, smoke
+from tasks.serving.targets.process import ProcessTarget
+from tests.tasks.models import test_flavors as examples
 
 NAME = "keras_test"
 
@@ -27,7 +28,7 @@ def test_a_network_is_served_with_its_probabilities(servers: Settings) -> None:
     deployment = target.start(NAME, version, serving)
     try:
         target.wait_ready(deployment, 120)
-        smoke.check(deployment, models.fetch(NAME, version))
+        smoke.check(deployment, model_files.fetch(NAME, version))
         body = {"dataframe_split": examples.FRAME.to_dict(orient="split", index=False)}
         url = f"http://{deployment.address}/invocations"
         answer = httpx.post(url, json=body, timeout=30).json()

@@ -14,15 +14,16 @@ import pytest
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.tree import DecisionTreeClassifier
 
-from tasks import process, tracking
-from tasks.errors import RunFailedError, UnavailableError
+from tasks.base import process
+from tasks.base.errors import RunFailedError, UnavailableError
+from tasks.base.settings import Settings
+from tasks.clients import tracking
 from tasks.pipeline.schema import Serving
-from tasks.serving import models
-from tasks.serving.process import ProcessTarget
-from tasks.serving.targets import Deployment
-from tasks.settings import Settings
-from tasks.stack import stack, supervisor
-from tasks.stack.home import Home
+from tasks.serving import model_files
+from tasks.serving.targets.deployment import Deployment
+from tasks.serving.targets.process import ProcessTarget
+from tasks.stack.embedded import lifecycle, supervisor
+from tasks.stack.embedded.home import Home
 from tests.tasks.serving import examples
 from tests.waiting import until
 
@@ -67,7 +68,7 @@ def test_start_is_idempotent_and_stop_leaves_nothing(
     target.stop(first, 5)
     assert target.list(NAME) == []
     assert first.ask("/ping") is None
-    assert not list((models.settings().home / "models" / NAME).iterdir())
+    assert not list((model_files.settings().home / "models" / NAME).iterdir())
 
 
 def test_probabilities_as_the_file_now_asks(target: ProcessTarget, servers: Settings) -> None:
@@ -132,7 +133,7 @@ def test_a_port_that_is_taken_meanwhile_is_no_fault_of_the_version(
         other.listen()
         taken = other.getsockname()[1]
         with monkeypatch.context() as patch:
-            patch.setattr("tasks.serving.process._unused_port", lambda: taken)
+            patch.setattr("tasks.serving.targets.process._unused_port", lambda: taken)
             deployment = target.start(NAME, versions[0])
         with pytest.raises(UnavailableError, match="ended before it answered"):
             target.wait_ready(deployment, 60)
@@ -143,7 +144,7 @@ def test_a_port_that_is_taken_meanwhile_is_no_fault_of_the_version(
 def test_servers_come_back_with_the_stack(target: ProcessTarget, versions: tuple[int, int]) -> None:
     deployment = ready(target, versions[0])
     supervisor.Supervisor(Home.of_settings()).stop([f"model-{NAME}-v{versions[0]}"])
-    stack.start(only=("postgres", "store", "mlflow"))
+    lifecycle.start(only=("postgres", "store", "mlflow"))
     target.wait_ready(deployment, 60)
     assert [one.address for one in target.list(NAME)] == [deployment.address]
 
@@ -151,8 +152,8 @@ def test_servers_come_back_with_the_stack(target: ProcessTarget, versions: tuple
 def test_a_stuck_server_is_replaced(
     target: ProcessTarget, versions: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.serving.process._YOUNG_S", 0)
-    monkeypatch.setattr("tasks.serving.process._PATIENCE", 1)
+    monkeypatch.setattr("tasks.serving.targets.process._YOUNG_S", 0)
+    monkeypatch.setattr("tasks.serving.targets.process._PATIENCE", 1)
     deployment = ready(target, versions[0])
     before = pid(deployment)
     assert before is not None

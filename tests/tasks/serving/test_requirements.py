@@ -3,8 +3,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from tasks.serving import requirements
-from tasks.serving.requirements import Requirements
+from tasks.serving.targets import requirements
+from tasks.serving.targets.requirements import Requirements
 
 
 def needed(folder: Path, *lines: str) -> Requirements:

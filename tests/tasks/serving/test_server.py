@@ -13,11 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasks.serving import server
-from tasks.serving.server import PORT_TAKEN
-from tasks.settings import REPOSITORY
-from tasks.stack import ports
-from tasks.stack.gateway import write_routes
+from tasks.base.settings import REPOSITORY
+from tasks.serving.gateway.site import write_routes
+from tasks.serving.server.__main__ import KEEP_ALIVE_S, PORT_TAKEN
+from tasks.stack.embedded import ports
 from tests.tasks.serving.examples import ROW, Waiting
 from tests.waiting import until
 
@@ -107,7 +106,7 @@ def test_the_gateway_gives_an_idle_connection_up_before_the_server_does(tmp_path
     write_routes(tmp_path, ["some"])
     found = re.search(r'"idle_timeout": "(\d+)s"', (tmp_path / "caddy.json").read_text())
     assert found is not None
-    assert int(found[1]) < server.KEEP_ALIVE_S
+    assert int(found[1]) < KEEP_ALIVE_S
 
 
 def test_predictions_are_those_of_the_model(ridge: Path, start: Start) -> None:

@@ -12,10 +12,11 @@ import pytest
 import uvicorn
 import yaml
 
-from tasks.errors import RunFailedError
-from tasks.serving import app, models, smoke
-from tasks.serving.scorer import Scorer
-from tasks.serving.targets import Deployment
+from tasks.base.errors import RunFailedError
+from tasks.serving import model_files, smoke
+from tasks.serving.server import app
+from tasks.serving.server.scorer import Scorer
+from tasks.serving.targets.deployment import Deployment
 from tests.waiting import until
 
 
@@ -58,7 +59,7 @@ def test_another_version_fails(address: str, ridge: Path) -> None:
 
 
 def test_other_predictions_fail(address: str, ridge: Path, tmp_path: Path) -> None:
-    test = models.read_card(ridge).smoke_test
+    test = model_files.read_card(ridge).smoke_test
     assert test is not None
     off = [test["predictions"][0] * (1 + 1e-6), *test["predictions"][1:]]
     model = changed(ridge, tmp_path / "model", smoke_test={**test, "predictions": off})
@@ -73,7 +74,7 @@ def test_a_model_without_a_logged_example_fails(address: str, ridge: Path, tmp_p
 
 def test_a_server_that_takes_wrong_input_fails(address: str, ridge: Path, tmp_path: Path) -> None:
     """As if the signature asked for a column, and a number, that the server does not ask for."""
-    test = models.read_card(ridge).smoke_test
+    test = model_files.read_card(ridge).smoke_test
     assert test is not None
     columns, rows = test["inputs"]["columns"], test["inputs"]["data"]
     wider = {"columns": ["extra", *columns], "data": [[1.0, *row] for row in rows]}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import settings
-from tasks.stack import leftovers, ports, stack
-from tasks.stack.home import Home
-from tasks.stack.supervisor import Supervisor
+from tasks.base.settings import settings
+from tasks.stack.embedded import leftovers, lifecycle, ports
+from tasks.stack.embedded.home import Home
+from tasks.stack.embedded.supervisor import Supervisor
 from tests.conftest import unused_ports
 
 
@@ -23,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     found.create()
     ports.save(found, ports.Ports(*unused_ports()))
     yield found
-    stack.down(wipe=True)
+    lifecycle.down(wipe=True)
     settings.cache_clear()
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.settings import settings
-from tasks.stack import airflow, leftovers, ports, services, stack
-from tasks.stack.home import Home
-from tasks.stack.services import AIRFLOW, CORE, SERVICES, Stack
-from tasks.stack.status import running as all_run
+from tasks.base.settings import settings
+from tasks.stack.embedded import airflow, leftovers, lifecycle, ports, services
+from tasks.stack.embedded.home import Home
+from tasks.stack.embedded.services import AIRFLOW, CORE, SERVICES, Stack
+from tasks.stack.embedded.supervisor import Supervisor
+from tasks.stack.service import running as all_run
 from tasks.stack.status import status
-from tasks.stack.supervisor import Supervisor
 from tests.conftest import use_home
 from tests.waiting import of_living, pid_once, until
 
@@ -34,11 +34,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     root = tmp_path_factory.mktemp("airflow")
     use_home(root)
     try:
-        stack.start()
+        lifecycle.start()
         home = Home(root)
         yield Stack(home, ports.load(home))
     finally:
-        stack.down(wipe=True)
+        lifecycle.down(wipe=True)
         os.environ.pop("MLOPS_HOME")
         if before is not None:
             os.environ["MLOPS_HOME"] = before
@@ -83,7 +83,7 @@ def test_everything_is_healthy(running: Stack) -> None:
 
 def test_a_second_start_changes_nothing(running: Stack) -> None:
     before = {name: pid_of(running, name) for name in CORE}
-    assert not stack.start()
+    assert not lifecycle.start()
     assert {name: pid_of(running, name) for name in CORE} == before
 
 
@@ -122,7 +122,7 @@ def test_the_pool_has_a_slot_a_core_and_a_users_change_stays(running: Stack) -> 
     assert request(running, "GET", path, token=key)[1]["slots"] == airflow.cores()
     change = {"name": airflow.POOL, "slots": 1, "include_deferred": False}
     assert request(running, "PATCH", f"{path}?update_mask=slots", change, key)[0] == 200
-    stack.start()
+    lifecycle.start()
     assert request(running, "GET", path, token=key)[1]["slots"] == 1
 
 
@@ -170,7 +170,7 @@ def test_nothing_of_a_killed_program_stays_in_the_way_of_the_next(
 def test_down_leaves_no_process(running: Stack) -> None:
     """The last one: the others need the stack."""
     ours = leftovers.find(running.home)
-    assert stack.down()
+    assert lifecycle.down()
     _, alive = psutil.wait_procs(ours, timeout=0)
     assert not alive
 

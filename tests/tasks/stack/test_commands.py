@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner, Result
 
+from tasks.base.errors import UnavailableError, UserError
+from tasks.base.settings import REPOSITORY, settings
 from tasks.cli import application
-from tasks.errors import UnavailableError, UserError
-from tasks.settings import REPOSITORY, settings
-from tasks.stack import ports, stack
-from tasks.stack.home import Home
+from tasks.stack.embedded import lifecycle, ports
+from tasks.stack.embedded.home import Home
 from tests.conftest import use_home
 from tests.waiting import until
 
@@ -32,10 +32,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     root = tmp_path_factory.mktemp("commands")
     use_home(root)
     try:
-        stack.start(only=("postgres", "store", "gateway"))
+        lifecycle.start(only=("postgres", "store", "gateway"))
         yield Home(root)
     finally:
-        stack.down(wipe=True)
+        lifecycle.down(wipe=True)
         os.environ.pop("MLOPS_HOME")
         if before is not None:
             os.environ["MLOPS_HOME"] = before
@@ -150,7 +150,7 @@ def test_wipe_asks_first(home: Home) -> None:
 
 
 def test_errors_have_an_exit_code_and_a_way_out(home: Home) -> None:
-    stack.down(wipe=True)
+    lifecycle.down(wipe=True)
     home.root.write_text("not a folder")
     shown = subprocess.run(
         [*COMMAND, "up"], env=environment(home), capture_output=True, text=True, check=False

@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 
+from tasks.base.settings import settings
 from tasks.pipeline import load
-from tasks.settings import settings
-from tasks.stack import gateway, health, leftovers, ports, services
-from tasks.stack.home import Home
-from tasks.stack.services import Stack
-from tasks.stack.supervisor import Supervisor
+from tasks.serving.gateway import site, upstreams
+from tasks.stack import health
+from tasks.stack.embedded import leftovers, ports, services
+from tasks.stack.embedded.home import Home
+from tasks.stack.embedded.services import Stack
+from tasks.stack.embedded.supervisor import Supervisor
 from tests.waiting import pid_once, until
 
 
@@ -93,7 +95,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     for name, value in given.items():
         patch.setenv(name, value)
     settings.cache_clear()
-    gateway.write_routes(home.gateway, ["one", "two"])
+    site.write_routes(home.gateway, ["one", "two"])
     supervisor = Supervisor(home)
     leftovers.record(home, supervisor.start())
     supervisor.add(services.gateway(stack))
@@ -111,9 +113,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def models(running: Stack) -> Iterator[tuple[Model, Model]]:
     """Two servers, the first of which serves `one`."""
     pair = Model("first"), Model("second")
-    gateway.switch(running.home.gateway, "one", [pair[0].address])
+    upstreams.switch(running.home.gateway, "one", [pair[0].address])
     yield pair
-    gateway.remove(running.home.gateway, "one")
+    upstreams.remove(running.home.gateway, "one")
     for model in pair:
         model.stop()
 
@@ -156,7 +158,7 @@ def test_a_short_gap_is_waited_for(running: Stack, models: tuple[Model, Model]) 
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(ask, running, "POST", "/models/one/invocations", "x")
         time.sleep(1)  # the gap itself
-        gateway.switch(running.home.gateway, "one", [second.address])
+        upstreams.switch(running.home.gateway, "one", [second.address])
         status, seen = pending.result()
     assert (status, seen["name"]) == (200, "second")
 
@@ -189,7 +191,7 @@ def test_a_switch_under_traffic_loses_no_request(
         for turn in range(1, 11):
             seen = len(answers)
             until(lambda seen=seen: len(answers) > seen + 50, 30, "requests are answered")
-            gateway.switch(running.home.gateway, "one", [models[turn % 2].address])
+            upstreams.switch(running.home.gateway, "one", [models[turn % 2].address])
         done.set()
         for one in clients:
             one.result()
@@ -201,26 +203,26 @@ def test_a_switch_under_traffic_loses_no_request(
 def test_a_new_route_is_read_without_a_restart(running: Stack, models: tuple[Model, Model]) -> None:
     folder = running.home.gateway
     assert ask(running, "GET", "/models/new/ping")[0] == 404
-    assert gateway.write_routes(folder, ["two", "one", "new"])
-    gateway.switch(folder, "new", [models[1].address])
+    assert site.write_routes(folder, ["two", "one", "new"])
+    upstreams.switch(folder, "new", [models[1].address])
     try:
         until(lambda: ask(running, "GET", "/models/new/ping")[0] == 200, 20, "the route is there")
-        assert not gateway.write_routes(folder, ["new", "one", "two", "one"])
+        assert not site.write_routes(folder, ["new", "one", "two", "one"])
     finally:
-        gateway.remove(folder, "new")
+        upstreams.remove(folder, "new")
 
 
 def test_a_model_without_a_pipeline_file_keeps_its_route(tmp_path: Path) -> None:
-    gateway.write_routes(tmp_path, load.names())
-    gateway.switch(tmp_path, "by_hand", ["127.0.0.1:1"])
-    assert gateway.routed(tmp_path) == {*load.names(), "by_hand"}
+    site.write_routes(tmp_path, load.names())
+    upstreams.switch(tmp_path, "by_hand", ["127.0.0.1:1"])
+    assert site.routed(tmp_path) == {*load.names(), "by_hand"}
 
 
 def test_what_serves_is_told(running: Stack, models: tuple[Model, Model]) -> None:
     folder = running.home.gateway
-    assert gateway.current(folder, "one") == (models[0].address,)
-    assert gateway.current(folder, "two") == ()
-    gateway.remove(folder, "two")  # there is none: no error
+    assert upstreams.current(folder, "one") == (models[0].address,)
+    assert upstreams.current(folder, "two") == ()
+    upstreams.remove(folder, "two")  # there is none: no error
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 12])
@@ -228,13 +230,13 @@ def test_requests_go_to_each_of_several_servers(running: Stack, count: int) -> N
     folder = running.home.gateway
     several = [Model(f"server {number}") for number in range(count)]
     try:
-        gateway.switch(folder, "one", [model.address for model in several])
-        assert gateway.current(folder, "one") == tuple(model.address for model in several)
+        upstreams.switch(folder, "one", [model.address for model in several])
+        assert upstreams.current(folder, "one") == tuple(model.address for model in several)
         seen = [ask(running, "GET", "/models/one/x")[1]["name"] for _ in range(24)]
         shares = {model.name: seen.count(model.name) for model in several}
         assert min(shares.values()) >= 24 // 12 * (12 // count)
     finally:
-        gateway.remove(folder, "one")
+        upstreams.remove(folder, "one")
         for model in several:
             model.stop()
 
@@ -242,7 +244,7 @@ def test_requests_go_to_each_of_several_servers(running: Stack, count: int) -> N
 def test_a_dead_one_of_several_loses_no_request(
     running: Stack, models: tuple[Model, Model]
 ) -> None:
-    gateway.switch(running.home.gateway, "one", [model.address for model in models])
+    upstreams.switch(running.home.gateway, "one", [model.address for model in models])
     models[0].stop()
     answers = [ask(running, "POST", "/models/one/x", "body") for _ in range(24)]
     assert {(status, seen["name"]) for status, seen in answers} == {(200, "second")}
@@ -250,26 +252,26 @@ def test_a_dead_one_of_several_loses_no_request(
 
 def test_a_switch_leaves_nothing_behind(running: Stack, models: tuple[Model, Model]) -> None:
     folder = running.home.gateway
-    gateway.switch(folder, "one-two", [models[0].address])  # a name that begins as another does
+    upstreams.switch(folder, "one-two", [models[0].address])  # a name that begins as another does
     for addresses in (["a:1"], ["a:1", "b:2"], ["a:1"]):
-        gateway.switch(folder, "one", addresses)
+        upstreams.switch(folder, "one", addresses)
     found = {path.name for path in (folder / "upstreams").iterdir()}
     assert {"one", "one-two"} <= found
     assert len(found) == 4
-    assert gateway.current(folder, "one-two") == (models[0].address,)
-    gateway.remove(folder, "one-two")
-    gateway.remove(folder, "one")
+    assert upstreams.current(folder, "one-two") == (models[0].address,)
+    upstreams.remove(folder, "one-two")
+    upstreams.remove(folder, "one")
     assert list((folder / "upstreams").iterdir()) == []
 
 
 def test_what_a_killed_removal_left_is_not_served_again(tmp_path: Path) -> None:
     (tmp_path / "upstreams").mkdir()
-    gateway.switch(tmp_path, "one", ["a:1"])
+    upstreams.switch(tmp_path, "one", ["a:1"])
     folder = (tmp_path / "upstreams" / "one").resolve()
     (folder / "3").unlink()
     (folder / "4").write_text("")  # as after a power cut
-    gateway.switch(tmp_path, "one", ["a:1"])
-    assert gateway.current(tmp_path, "one") == ("a:1",)
+    upstreams.switch(tmp_path, "one", ["a:1"])
+    assert upstreams.current(tmp_path, "one") == ("a:1",)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +284,7 @@ def test_mlflow_without_a_login_is_not_opened_to_others(
     monkeypatch.setenv("MLOPS_BIND", bind)
     monkeypatch.setenv("MLOPS_MLFLOW_LOGIN", login)
     settings.cache_clear()
-    gateway.write_routes(tmp_path, ["one"])
+    site.write_routes(tmp_path, ["one"])
     settings.cache_clear()
     closed = "MLflow has no login here" in (tmp_path / "caddy.json").read_text()
     assert closed is (bind != "127.0.0.1" and login == "off")
@@ -291,7 +293,7 @@ def test_mlflow_without_a_login_is_not_opened_to_others(
 @pytest.mark.parametrize("count", [0, 13])
 def test_too_few_and_too_many_servers_are_refused(running: Stack, count: int) -> None:
     with pytest.raises(ValueError, match="'addresses' of a model must be 1 to 12"):
-        gateway.switch(running.home.gateway, "one", ["a:1"] * count)
+        upstreams.switch(running.home.gateway, "one", ["a:1"] * count)
 
 
 def test_the_start_page_and_its_files(running: Stack) -> None:
@@ -329,6 +331,6 @@ def raw(stack: Stack, path: str) -> http.client.HTTPResponse:
 @pytest.mark.parametrize("name", ["../caddy.json", "a/b", "", ".hidden", "{env.HOME}"])
 def test_a_name_that_is_no_file_name_is_refused(running: Stack, name: str) -> None:
     with pytest.raises(ValueError, match="'name' of a model must"):
-        gateway.switch(running.home.gateway, name, ["127.0.0.1:1"])
+        upstreams.switch(running.home.gateway, name, ["127.0.0.1:1"])
     with pytest.raises(ValueError, match="'name' of a model must"):
-        gateway.write_routes(running.home.gateway, [name])
+        site.write_routes(running.home.gateway, [name])

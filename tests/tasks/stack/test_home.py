@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import UserError
-from tasks.stack.home import Home
+from tasks.base.errors import UserError
+from tasks.stack.embedded.home import Home
 
 
 def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -> None:

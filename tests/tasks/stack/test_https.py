@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasks.stack import caddy, ports
+from tasks.serving.gateway import caddy
+from tasks.stack.embedded import ports
 from tests.waiting import until
 
 NAME = "localhost"

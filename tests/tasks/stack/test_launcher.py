@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY
 
 LAUNCHER = REPOSITORY / "mlops"
 SHOWN = "import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['PYTHONPATH'])"

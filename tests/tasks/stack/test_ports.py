@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.stack import ports
-from tasks.stack.home import Home
-from tasks.stack.ports import Ports
+from tasks.stack.embedded import ports
+from tasks.stack.embedded.home import Home
+from tasks.stack.embedded.ports import Ports
 
 
 @pytest.fixture

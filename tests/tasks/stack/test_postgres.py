@@ -11,10 +11,11 @@ import psutil
 import psycopg2
 import pytest
 
-from tasks.settings import Settings
-from tasks.stack import ports, postgres, roles
-from tasks.stack.home import Home
-from tasks.stack.supervisor import Supervisor
+from tasks.base.settings import Settings
+from tasks.stack import roles
+from tasks.stack.embedded import ports, postgres
+from tasks.stack.embedded.home import Home
+from tasks.stack.embedded.supervisor import Supervisor
 
 DATABASES = (*roles.ROLES, "postgres", "template1")
 ELSEWHERE = [(role, other) for role in roles.ROLES for other in DATABASES if role != other]

@@ -18,13 +18,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.errors import MlopsError
-from tasks.settings import REPOSITORY, settings
-from tasks.stack import health, leftovers, ports, postgres, stack
-from tasks.stack.home import Home
-from tasks.stack.services import Stack
-from tasks.stack.status import running, status
-from tasks.stack.supervisor import Supervisor, add_program
+from tasks.base.errors import MlopsError
+from tasks.base.settings import REPOSITORY, settings
+from tasks.stack import health
+from tasks.stack.embedded import leftovers, lifecycle, ports, postgres
+from tasks.stack.embedded.home import Home
+from tasks.stack.embedded.services import Stack
+from tasks.stack.embedded.supervisor import Supervisor, add_program
+from tasks.stack.service import running
+from tasks.stack.status import status
 from tests.conftest import unused_ports
 from tests.waiting import of_living, pid_once, until
 
@@ -32,12 +34,13 @@ LIGHT = ("postgres", "store", "gateway")
 START = (
     # a shell that runs the tests in its background ignores the signal, and so would this
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    f"from tasks.stack import stack; print(stack.start(only={LIGHT!r}, report=len))"
+    "from tasks.stack.embedded import lifecycle;"
+    f"print(lifecycle.start(only={LIGHT!r}, report=len))"
 )
 
 
 def start() -> bool:
-    return stack.start(only=LIGHT)
+    return lifecycle.start(only=LIGHT)
 
 
 def pids(home: Home) -> dict[str, int | None]:
@@ -141,11 +144,11 @@ def test_down_leaves_no_process_and_wipe_no_file(home: Home) -> None:
     ours = everything(home)
     assert len(ours) >= 5
     outside = (home.postgres / "data").resolve().parent
-    assert stack.down()
+    assert lifecycle.down()
     assert not any(of_living(lambda one: one.is_running() and one.status() != "zombie", ours))
     assert home.secrets_folder.exists()
-    assert not stack.down()
-    stack.down(wipe=True)
+    assert not lifecycle.down()
+    lifecycle.down(wipe=True)
     assert not home.root.exists()
     assert not outside.exists()
 
@@ -153,7 +156,7 @@ def test_down_leaves_no_process_and_wipe_no_file(home: Home) -> None:
 def test_a_models_server_of_before_is_started_again(home: Home) -> None:
     start()
     add_program("model", (sys.executable, "-c", "import time; time.sleep(600)"))
-    stack.down()
+    lifecycle.down()
     start()
     assert pids(home)["model"]
 
@@ -170,11 +173,11 @@ def test_a_taken_port_moves_at_the_start(home: Home, capsys: pytest.CaptureFixtu
 def test_a_server_that_cannot_start_is_an_error_and_leaves_nothing(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stack, "_CRASHING_S", 3.0)
+    monkeypatch.setattr(lifecycle, "_CRASHING_S", 3.0)
     start()
-    stack.down()
-    (home.gateway / "caddy.json").write_text("{")
-    monkeypatch.setattr(stack.gateway, "write_routes", lambda *_: False)
+    lifecycle.down()
+    (home.gateway / "caddy.json").unlink()
+    (home.gateway / "caddy.json").mkdir()
     with pytest.raises(MlopsError, match="gateway is not healthy") as caught:
         start()
     assert "caddy.json" in caught.value.why
@@ -210,7 +213,7 @@ def test_a_state_folder_with_a_space_and_a_long_path(
         assert healthy(home)
         assert health.postgres(settings().database)
     finally:
-        stack.down(wipe=True)
+        lifecycle.down(wipe=True)
         settings.cache_clear()
     assert not sockets.exists()
     assert not root.exists()
@@ -275,7 +278,7 @@ def as_nobody() -> Iterator[Callable[[str], subprocess.CompletedProcess[str]]]:
         )
 
     yield run
-    run("from tasks.stack import stack; stack.down(wipe=True)")
+    run("from tasks.stack.embedded import lifecycle; lifecycle.down(wipe=True)")
     shutil.rmtree(root)
 
 
@@ -283,7 +286,8 @@ def test_an_ordinary_user_can_start_it(
     as_nobody: Callable[[str], subprocess.CompletedProcess[str]],
 ) -> None:
     spread = (
-        "from tasks.stack import ports; from tasks.stack.home import Home; h = Home.of_settings();"
+        "from tasks.stack.embedded import ports; from tasks.stack.embedded.home import Home;"
+        "h = Home.of_settings();"
         "h.create(); ports.save(h, ports.Ports(*(ports.unused() for _ in range(5)))); print(h.root)"
     )
     made = as_nobody(spread)

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.errors import UnavailableError
-from tasks.stack import leftovers
-from tasks.stack.home import Home
-from tasks.stack.supervisor import (
+from tasks.base.errors import UnavailableError
+from tasks.stack.embedded import leftovers
+from tasks.stack.embedded.home import Home
+from tasks.stack.embedded.supervisor import (
     Program,
     Supervisor,
     add_program,

@@ -1,0 +1,163 @@
+"""The object store, by `s3://bucket/key` URIs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import SecretStr
+
+from tasks.base.errors import MlopsError, UnavailableError, UserError
+from tasks.base.settings import settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class RefusedError(UnavailableError):
+    """The key may not do this, or is none."""
+
+
+class MissingObjectError(MlopsError, FileNotFoundError):
+    """No object under this URI."""
+
+
+@lru_cache(maxsize=1)
+def client() -> S3Client:
+    """The S3 client of this process, for our store or any other by settings."""
+    ours = settings()
+    try:
+        return make_client(
+            endpoint=ours.s3_endpoint,
+            key=ours.aws_access_key_id,
+            secret=ours.aws_secret_access_key,
+            region=ours.aws_region,
+        )
+    except ValueError as err:
+        raise UserError(
+            f"The object store cannot be {ours.s3_endpoint} in {ours.aws_region}.",
+            why=f"{err}.",
+            fix="MLFLOW_S3_ENDPOINT_URL is a whole address, e.g. http://minio:9000, and "
+            "AWS_DEFAULT_REGION a name such as us-east-1.",
+        ) from err
+
+
+def make_client(
+    *,
+    endpoint: str | None,
+    key: str | None,
+    secret: SecretStr | None,
+    region: str | None,
+    token: str | None = None,
+) -> S3Client:
+    """An S3 client; without a key, botocore looks where it always looks."""
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        aws_session_token=token,
+        region_name=region,
+        config=Config(
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"max_attempts": 8, "mode": "standard"},
+            s3={"addressing_style": "path"},
+        ),
+    )
+
+
+def data_uri(key: str) -> str:
+    """URI of `key` in the bucket of our data."""
+    return f"s3://{settings().data_bucket}/{key}"
+
+
+def put_bytes(uri: str, data: bytes) -> None:
+    """Write an object whole; readers see the old one or the new one."""
+    bucket, key = _split(uri)
+    with _Translated(uri):
+        client().put_object(Bucket=bucket, Key=key, Body=data)
+
+
+def get_bytes(uri: str) -> bytes:
+    """Read an object whole."""
+    bucket, key = _split(uri)
+    with _Translated(uri):
+        return client().get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def exists(uri: str) -> bool:
+    """Whether there is an object under this URI."""
+    bucket, key = _split(uri)
+    try:
+        with _Translated(uri):
+            client().head_object(Bucket=bucket, Key=key)
+    except MissingObjectError:
+        return False
+    return True
+
+
+def upload(path: Path, uri: str) -> None:
+    """Write a file, in parts when it is large."""
+    bucket, key = _split(uri)
+    with _Translated(uri):
+        client().upload_file(str(path), bucket, key)
+
+
+def download(uri: str, path: Path, other: S3Client | None = None) -> None:
+    """Read an object into a file, from our store or the `other` one."""
+    bucket, key = _split(uri)
+    with _Translated(uri):
+        (other or client()).download_file(bucket, key, str(path))
+
+
+def keys(uri: str, other: S3Client | None = None) -> Iterator[str]:
+    """URIs of the objects that begin with `uri`, in order, of our store or the `other` one."""
+    bucket, prefix = _split(uri, prefix=True)
+    pages = (other or client()).get_paginator("list_objects_v2")
+    with _Translated(uri):
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+            for entry in page.get("Contents", []):
+                yield f"s3://{bucket}/{entry['Key']}"
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _split(uri: str, *, prefix: bool = False) -> tuple[str, str]:
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")  # no urlsplit: a key may hold # and ?
+    if scheme != "s3" or not bucket or not (key or prefix):
+        raise UserError(f"The URI of an object must be s3://bucket/key. Got {uri!r} instead.")
+    return bucket, key
+
+
+class _Translated:
+    """Turns the client's errors into ours."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if isinstance(err, ClientError):
+            code = err.response.get("Error", {}).get("Code", "")
+            if code in ("404", "NoSuchKey", "NoSuchBucket"):
+                raise MissingObjectError(f"There is no object {self.uri}.") from err
+            if err.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403:
+                raise RefusedError(f"The object store refused {self.uri}.", why=str(err)) from err
+            raise UnavailableError(f"The object store refused {self.uri}.", why=str(err)) from err
+        if isinstance(err, BotoCoreError):
+            raise UnavailableError(
+                f"The object store did not answer for {self.uri}.", why=str(err)
+            ) from err

@@ -1,0 +1,160 @@
+"""The MLflow client and the names of what we write there."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.environment_variables import (
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_LOGGING_LEVEL,
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from tasks.base.commands import typed
+from tasks.base.errors import UnavailableError
+from tasks.base.refs import RunRef
+from tasks.base.settings import settings
+
+DAG_RUN = "mlops.dag_run"
+"""Tag of a parent run: the DAG run that made it, by which a later try finds it again."""
+SNAPSHOT = "snapshot"
+"""Tag of a parent run: URI of the snapshot's manifest."""
+NAME = "mlops.name"
+"""Tag of a parent run: the pipeline's name."""
+PIPELINE = "mlops.pipeline"
+"""Tag of a parent run: URI of the resolved pipeline."""
+INPUTS = "mlops.inputs"
+"""Tag of a parent run: digest of snapshot, pipeline file and code."""
+UNSEEN = "unseen_categories"
+"""Tag of a parent run: as JSON, of each part the rows with a category that training rows lack."""
+BEST = "mlops.best"
+"""Tag of a parent run: the chosen trial, as JSON with `trial`, (nested) `params` and what its
+validation rows decided, `chosen`."""
+TRIAL = "mlops.trial"
+"""Tag of a child run: the trial's number."""
+PARENT = "mlflow.parentRunId"
+RUN = "mlops.run"
+"""Tag of the run that `mlflow run` makes of a call: the parent run that it worked on."""
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+"""Aliases of a registered model."""
+STAGE = "stage"
+"""Tag of a version: None, Staging, Production or Archived."""
+VERDICT = "decision"
+"""Tag of a parent run and of a version: the gate's verdict."""
+TRAINED_ON = "mlops.trained_on"
+"""Tag of a version that was logged by hand: how it is known what it was trained on."""
+SMOKE_TEST = "mlops.smoke_test"
+"""Tag of a version whose model was logged without: JSON of `inputs` and `predictions`."""
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """MLflow's errors as `UnavailableError`."""
+    try:
+        yield
+    except MlflowException as err:
+        raise UnavailableError(
+            "MLflow does not answer.",
+            why=str(err),
+            fix=f"Look with {typed('status')}, start the stack with {typed('up')}.",
+        ) from err
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Meanwhile, give up early on an MLflow server that does not answer, to ask again later."""
+    ours: dict[Any, Any] = {
+        MLFLOW_HTTP_REQUEST_TIMEOUT: 10,  # 120 s by default
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1,  # 7: minutes in all
+    }
+    before = {variable: variable.get_raw() for variable in ours}
+    for variable, value in ours.items():
+        variable.set(value)
+    try:
+        yield
+    finally:
+        for variable, value in before.items():
+            variable.unset() if value is None else variable.set(value)
+
+
+@contextmanager
+def without_hints() -> Iterator[None]:
+    """Meanwhile, no hint that an integer column cannot be null: whether it may, the file says."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer", UserWarning)
+        yield
+
+
+@lru_cache(maxsize=1)
+def client() -> MlflowClient:
+    """The MLflow client of this process; mlflow's module functions then use the same server."""
+    if not settings().tracking_uri:
+        raise UnavailableError("The stack is not up.", fix=f"Start it: {typed('up')}")
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
+    if not MLFLOW_LOGGING_LEVEL.is_set():
+        # Its notes go to standard error, and all that comes there Airflow shows as an error.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(settings().tracking_uri)
+    return MlflowClient(settings().tracking_uri)
+
+
+def experiment(name: str) -> str:
+    """Id of the pipeline's experiment, made when there is none."""
+    found = client().get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client().create_experiment(name))
+        except MlflowException as err:
+            found = client().get_experiment_by_name(name)  # another process made it first
+            if found is None:
+                raise err from None
+    return str(found.experiment_id)
+
+
+def find_run(name: str, tag: str, value: str) -> Run | None:
+    """The newest run of the pipeline's experiment with this tag."""
+    found = client().get_experiment_by_name(name)
+    if found is None:
+        return None
+    runs = client().search_runs(
+        [found.experiment_id],
+        f"tags.`{tag}` = '{value}'",
+        max_results=1,
+        order_by=["start_time DESC"],
+    )
+    return runs[0] if runs else None
+
+
+def reference(run: Run) -> RunRef:
+    """The reference of a parent run, from its tags."""
+    return RunRef(
+        name=run.data.tags[NAME],
+        run_id=run.info.run_id,
+        pipeline=run.data.tags[PIPELINE],
+        snapshot=run.data.tags[SNAPSHOT],
+    )
+
+
+def alias_version(name: str, alias: str) -> int | None:
+    """Number of the version that carries the alias."""
+    try:
+        return int(client().get_model_version_by_alias(name, alias).version)
+    except MlflowException as err:
+        missing = {ErrorCode.Name(INVALID_PARAMETER_VALUE), ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)}
+        if err.error_code in missing:
+            return None
+        raise

@@ -1,0 +1,1 @@
+"""Tables as they come: fetching, reading, checking, units, splitting, statistics."""

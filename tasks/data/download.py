@@ -1,0 +1,86 @@
+"""One file over HTTP: tried again when the trouble may pass, never half of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import httpx
+
+from tasks.base.errors import UnavailableError, UserError
+
+log = logging.getLogger(__name__)
+
+PAUSES = (1.0, 4.0, 15.0)
+"""Seconds before the second and every further try."""
+LIMITS = httpx.Timeout(60, connect=10)
+TOTAL = 1800.0
+"""Seconds that one try may take, however slowly its bytes come."""
+MAY_PASS = frozenset({408, 425, 429})
+"""Statuses below 500 that another try may not meet."""
+
+
+def download(url: str, path: Path) -> None:
+    """Write what `url` serves to `path`.
+
+    Raises:
+        UserError: the address is wrong, or the server refuses it.
+        UnavailableError: no try brought the whole file.
+    """
+    for pause in PAUSES:
+        try:
+            _attempt(url, path)
+        except UnavailableError as err:
+            log.warning("%s Trying again in %g s.", str(err).replace("\n", " "), pause)
+            time.sleep(pause)
+        else:
+            return
+    _attempt(url, path)
+
+
+def _attempt(url: str, path: Path) -> None:
+    deadline = time.monotonic() + TOTAL
+    try:
+        with httpx.stream(
+            "GET",
+            url,
+            follow_redirects=True,
+            timeout=LIMITS,
+            headers={"Accept-Encoding": "identity"},
+        ) as response:
+            _check_status(url, response)
+            with path.open("wb") as file:
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+                    if time.monotonic() > deadline:
+                        raise UnavailableError(f"{url} took longer than {TOTAL:g} s.")
+            _check_length(url, response)
+    except httpx.RequestError as err:
+        raise UnavailableError(
+            f"{url} could not be read.", why=f"{type(err).__name__}: {err}"
+        ) from err
+    except httpx.InvalidURL as err:
+        raise UserError(
+            f"The 'uri' of a source must be an address. Got {url!r} instead.", why=str(err)
+        ) from err
+
+
+def _check_status(url: str, response: httpx.Response) -> None:
+    status = f"{response.status_code} {response.reason_phrase}".strip()
+    if response.status_code >= 500 or response.status_code in MAY_PASS:
+        raise UnavailableError(f"{url} answered {status}.")
+    if not response.is_success:
+        raise UserError(
+            f"{url} answered {status}.",
+            fix="Correct the source's uri in the pipeline file.",
+        )
+
+
+def _check_length(url: str, response: httpx.Response) -> None:
+    """Raise on a short body, as httpx does today by itself: half a file must never pass for it."""
+    promised = response.headers.get("Content-Length")
+    if promised and int(promised) != response.num_bytes_downloaded:
+        raise UnavailableError(
+            f"{url} was cut off: {response.num_bytes_downloaded} of {promised} bytes came."
+        )

@@ -1,9 +1,0 @@
-"""Ordinary least squares."""
-
-from __future__ import annotations
-
-from sklearn.linear_model import LinearRegression
-
-from tasks.estimators.family import Family
-
-FAMILY = Family(regression=LinearRegression, threads=None)  # which are for several targets

@@ -1,9 +1,0 @@
-"""Least squares with an L2 penalty. Its classifier has no probabilities, so it is not offered."""
-
-from __future__ import annotations
-
-from sklearn.linear_model import Ridge
-
-from tasks.estimators.family import Family
-
-FAMILY = Family(regression=Ridge)

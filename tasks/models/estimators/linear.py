@@ -1,0 +1,9 @@
+"""Ordinary least squares."""
+
+from __future__ import annotations
+
+from sklearn.linear_model import LinearRegression
+
+from tasks.models.family import Family
+
+FAMILY = Family(regression=LinearRegression, threads=None)  # which are for several targets

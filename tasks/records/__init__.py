@@ -1,0 +1,1 @@
+"""What is kept: snapshots, trials, registry, champion moves, ledger, reports."""

@@ -1,0 +1,218 @@
+"""A snapshot: the Parquet parts of a table and the manifest that was written last."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.base.errors import UserError
+from tasks.base.files import sha256
+from tasks.clients import store
+from tasks.data.statistics import Statistics
+from tasks.pipeline.schema import Column, Data, Pipeline, Scalar, Split, Task
+
+UNIT = "__unit__"
+"""Column of the parts: the hash of the row's unit, without the seed, so that snapshots compare."""
+ROW_GROUP = 2**20
+"""Rows of a group of a part's file."""
+FORMAT = 3
+"""Raised when the same inputs would give other rows or another manifest."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Part(_Frozen):
+    """One Parquet file, its rows in the order of the sources; of method random, of the shuffle."""
+
+    rows: int
+    units: int
+    sha256: str
+
+
+class Units(_Frozen):
+    """What must stay on one side: equal values in `columns`."""
+
+    kind: Literal["groups", "row"]
+    columns: tuple[str, ...]
+
+
+class SourceRecord(_Frozen):
+    """A source as it was read; of a connection only its name."""
+
+    uri: str
+    connection: str | None = None
+    query: str | None = None
+    format: str
+    options: dict[str, Scalar | None]
+    constants: dict[str, Scalar]
+    files: tuple[str, ...]
+    """Addresses of the files, in order."""
+    sha256: tuple[str, ...]
+    """Their digests; the store has each under `sources/`."""
+
+
+class Dropped(_Frozen):
+    """Rows that broke a rule and were left out."""
+
+    rows: int
+    report: str | None
+    """URI of the report, a CSV file."""
+
+
+class Manifest(_Frozen):
+    """What a snapshot is made of, and from what."""
+
+    format: int = FORMAT
+    name: str
+    address: str
+    """Digest of everything that decides the rows; the same inputs have the same."""
+    uri: str
+    """Where this manifest lies."""
+    created_at: datetime
+    """When it was first made: no part of the address."""
+    target: str
+    task: Task
+    columns: dict[str, Column]
+    features: tuple[str, ...]
+    units: Units
+    split: Split
+    parts: dict[str, str]
+    """URIs of `train`, `validation`, `test`; one without rows is left out."""
+    files: dict[str, Part]
+    """What is in each of them."""
+    statistics: dict[str, Statistics]
+    sources: tuple[SourceRecord, ...]
+    function: str | None
+    """Digest of the user's preparation function."""
+    dropped: Dropped
+    unseen: dict[str, dict[str, int]] = {}
+    """Of parts other than train: rows of each column with a category that train has not."""
+
+
+def manifest_uri(name: str, address: str) -> str:
+    """Where the manifest of a snapshot lies, its parts beside it."""
+    return store.data_uri(f"snapshots/{name}/{address[:16]}/manifest.json")
+
+
+def read_manifest(uri: str) -> Manifest:
+    """The manifest at `uri`.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return Manifest.model_validate_json(store.get_bytes(uri))
+    except (store.MissingObjectError, ValidationError, ValueError) as err:
+        raise UserError(
+            f"The 'snapshot' must be the URI of a snapshot's manifest. Got {uri!r} instead.",
+            why=str(err),
+            fix="The tag 'snapshot' of an earlier run holds one.",
+        ) from err
+
+
+def find_manifest(uri: str) -> Manifest | None:
+    """The manifest at `uri`, if the snapshot is complete."""
+    return read_manifest(uri) if store.exists(uri) else None
+
+
+def chosen(pipeline: Pipeline, uri: str) -> Manifest:
+    """An older snapshot, to run on again.
+
+    Raises:
+        UserError: it is not there, or not of this pipeline, or of other columns.
+    """
+    manifest = read_manifest(uri)
+    if manifest.name != pipeline.name:
+        raise UserError(
+            f"The 'snapshot' must be one of {pipeline.name}. Got one of {manifest.name} instead."
+        )
+    data = pipeline.data
+    differing = [
+        name
+        for name in sorted({*manifest.columns, *data.columns})
+        if manifest.columns.get(name) is None
+        or data.columns.get(name) is None
+        or manifest.columns[name].type != data.columns[name].type
+    ]
+    then, today = (manifest.target, manifest.task), (data.target, data.task)
+    if differing or then != today or set(manifest.features) != set(pipeline.feature_names):
+        raise UserError(
+            f"The snapshot {uri} does not fit the pipeline as it is now.",
+            why=f"Columns that differ: {', '.join(differing)}."
+            if differing
+            else f"Target and task were {then} and are {today}, or the features changed.",
+            fix="Use the pipeline file of that time, or a newer snapshot.",
+        )
+    return manifest
+
+
+def write_manifest(manifest: Manifest) -> None:
+    """Make the snapshot complete; its parts must be there."""
+    store.put_bytes(manifest.uri, manifest.model_dump_json(indent=2).encode())
+
+
+def read_part(manifest: Manifest, part: str) -> pd.DataFrame:
+    """Rows of a part: the pipeline's columns and `UNIT`; none if the snapshot has no such part."""
+    uri = manifest.parts.get(part)
+    if uri is None:
+        schema = _schema(manifest.columns, manifest.target, manifest.task)
+        return pd.DataFrame(schema.empty_table().to_pandas())
+    with tempfile.TemporaryDirectory(prefix="mlops-snapshot-") as folder:
+        path = Path(folder) / "part.parquet"
+        store.download(uri, path)
+        if sha256(path) != manifest.files[part].sha256:
+            raise UserError(
+                f"{uri} is not the file that its manifest names.",
+                fix=f"Delete {manifest.uri} and prepare again.",
+            )
+        rows = pq.read_table(path, partitioning=None)
+        return pd.DataFrame(rows.to_pandas(split_blocks=True, self_destruct=True))
+
+
+def write_part(
+    uri: str, table: pd.DataFrame, data: Data, rows: NDArray[np.int64] | None = None
+) -> Part:
+    """Write a table with the pipeline's columns and `UNIT`, or these rows of it, as one file."""
+    rows = np.arange(len(table)) if rows is None else rows
+    schema = _schema(data.columns, data.target, data.task)
+    with tempfile.TemporaryDirectory(prefix="mlops-snapshot-") as folder:
+        path = Path(folder) / "part.parquet"
+        with pq.ParquetWriter(path, schema, compression="zstd") as file:
+            # A group at a time: a part as a whole would be in memory twice.
+            for first in range(0, len(rows), ROW_GROUP):
+                some = table.iloc[rows[first : first + ROW_GROUP]]
+                group = pa.Table.from_pandas(some, schema=schema, preserve_index=False)
+                file.write_table(group.replace_schema_metadata(None), ROW_GROUP)
+        store.upload(path, uri)
+        units = int(table[UNIT].iloc[rows].nunique())
+        return Part(rows=len(rows), units=units, sha256=sha256(path))
+
+
+def now() -> datetime:
+    """The time of a manifest."""
+    return datetime.now(tz=UTC).replace(microsecond=0)
+
+
+def _schema(columns: dict[str, Column], target: str, task: Task) -> Any:
+    types = {
+        name: pa.string()
+        if column.type in ("category", "string")
+        else pa.timestamp("us")
+        if column.type == "datetime"
+        else pa.int64()
+        if name == target and task != "regression"
+        else pa.float64()
+        for name, column in columns.items()
+    }
+    return pa.schema([*types.items(), (UNIT, pa.int64())])

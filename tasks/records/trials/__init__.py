@@ -1,0 +1,1 @@
+"""The trials of a search: counts, ranking, leaderboard, and their child runs in MLflow."""

@@ -1,0 +1,1 @@
+"""The gateway: a stable URL for each model, and the start page."""

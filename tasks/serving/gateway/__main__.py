@@ -1,0 +1,24 @@
+"""`python -m tasks.serving.gateway [COMMAND…]`: writes all routes, then becomes the command.
+
+The compose stack's job `routes` gives no command. On the embedded stack the command is Caddy's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tasks.base.settings import settings
+from tasks.serving.gateway import site
+
+
+def main() -> None:
+    """Write the routes, then replace this process."""
+    site.write_all(settings().gateway_folder)
+    command = sys.argv[1:]
+    if command:
+        os.execv(command[0], command)  # noqa: S606 - no shell, on purpose
+
+
+if __name__ == "__main__":
+    main()

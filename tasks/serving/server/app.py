@@ -1,0 +1,136 @@
+"""The scoring server's HTTP: MLflow's REST protocol, and what a deployment asks a server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import mlflow.version
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tasks.serving.server.scorer import Scorer
+from tasks.serving.server.signature import RequestError
+
+MAX_BODY = 100 * 2**20
+_CODES = {404: "ENDPOINT_NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+
+
+def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY) -> ASGIApp:
+    """The ASGI application of one model version."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    counted = Counted(app, version)
+
+    async def ping() -> Response:
+        return Response("\n", media_type="application/json")
+
+    app.get("/ping")(ping)
+    app.get("/health")(ping)
+
+    @app.get("/")
+    async def described() -> JSONResponse:
+        return JSONResponse(
+            {
+                "name": name,
+                "version": version,
+                "columns": scorer.reader.schema.to_dict() if scorer.reader.schema else None,
+                "paths": {
+                    "POST invocations": "rows to predictions, as JSON, CSV or Parquet",
+                    "GET ping": "whether it answers",
+                    "GET version": "what answers",
+                    "GET status": "how busy it is",
+                },
+            }
+        )
+
+    @app.get("/version")
+    async def identity() -> JSONResponse:
+        return JSONResponse(
+            {
+                "name": name,
+                "version": version,
+                "run_id": scorer.run_id,
+                "mlflow": mlflow.version.VERSION,
+            }
+        )
+
+    @app.get("/status")
+    async def status() -> JSONResponse:
+        return JSONResponse(
+            {"version": version, "inflight": counted.inflight, "requests": counted.requests}
+        )
+
+    @app.post("/invocations")
+    async def invocations(request: Request) -> Response:
+        body = await _read(request, max_body)
+        kind = request.headers.get("content-type")
+        text = await asyncio.to_thread(scorer.answer, body, kind)
+        return Response(text, media_type="application/json")
+
+    _answer_errors(app)
+    return counted
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Errors as `error_code` and `message`, never a trace nor the input."""
+
+    @app.exception_handler(RequestError)
+    async def refuse(_: Request, err: RequestError) -> JSONResponse:
+        return _error(err.status, err.code, err.message)
+
+    @app.exception_handler(HTTPException)
+    async def reject(_: Request, err: HTTPException) -> JSONResponse:
+        answer = _error(err.status_code, _CODES.get(err.status_code, "BAD_REQUEST"), err.detail)
+        answer.headers.update(err.headers or {})
+        return answer
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def fail(_: Request, __: Exception) -> JSONResponse:
+        return _error(500, "INTERNAL_ERROR", "The server failed; its log has the reason.")
+
+
+class Counted:
+    """Counts scoring requests, which tells when a server has drained, and names the version."""
+
+    def __init__(self, app: ASGIApp, version: int) -> None:
+        self.app, self.header = app, (b"x-model-version", str(version).encode())
+        self.inflight = self.requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection event, as ASGI defines it."""
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), self.header]
+            await send(message)
+
+        scoring = scope["type"] == "http" and scope["path"] == "/invocations"
+        self.inflight += scoring
+        self.requests += scoring
+        try:
+            await self.app(scope, receive, named)
+        finally:
+            self.inflight -= scoring
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """The body, unless it is longer than `limit` bytes, whatever its length header says."""
+    too_large = RequestError(f"The body is larger than {limit} bytes.", 413, "BODY_TOO_LARGE")
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)
+
+
+def _error(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse({"error_code": code, "message": message}, status)

@@ -1,0 +1,1 @@
+"""What runs the servers of model versions: processes or containers."""

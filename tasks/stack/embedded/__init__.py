@@ -1,0 +1,1 @@
+"""The embedded stack: which servers run, how they start and stop, and where their state lies."""

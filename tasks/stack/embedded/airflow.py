@@ -1,0 +1,158 @@
+"""Airflow's programs and settings, without importing Airflow."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from tasks.base.errors import MlopsError, UnavailableError
+from tasks.base.process import cores
+from tasks.base.settings import REPOSITORY, settings
+from tasks.stack.embedded.home import write_private
+from tasks.stack.embedded.logs import tail
+from tasks.stack.embedded.services import ADMIN, Stack, database_url
+from tasks.stack.embedded.supervisor import Program, child_command
+
+POOL = "training"
+"""Bounds the search slots over all DAGs."""
+
+COMMON = Path(__file__).parents[1] / "airflow.env"
+"""What is the same on both stacks."""
+
+
+def environment(stack: Stack) -> dict[str, str]:
+    """Variables of every Airflow process, identical in all, with what their tasks need."""
+    url, logs = stack.url("airflow"), stack.home.logs / "airflow"
+    common = {name: value or "" for name, value in dotenv_values(COMMON).items()}
+    return {
+        **common,
+        **stack.variables(),
+        "MLOPS_HOME": str(stack.home.root),
+        "MLOPS_PIPELINES": str(settings().pipelines.absolute()),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "plugins")]),
+        "PGPASSFILE": str(stack.home.pgpass("airflow")),
+        "AIRFLOW_HOME": str(stack.home.airflow),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url(stack, "airflow"),
+        "AIRFLOW__CORE__FERNET_KEY": stack.secrets.fernet_key,
+        "AIRFLOW__API_AUTH__JWT_SECRET": stack.secrets.jwt_secret,
+        "AIRFLOW__API__SECRET_KEY": stack.secrets.api_secret_key,
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(stack.ports.airflow),
+        "AIRFLOW__API__BASE_URL": f"{stack.url('gateway')}/airflow",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(_password_file(stack)),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        # A process each, from the start; two more than cores, for tasks beside a search.
+        "AIRFLOW__CORE__PARALLELISM": str(min(max(cores(), 2) + 2, 32)),
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(logs),
+        "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(logs / "dag_processor"),
+    }
+
+
+def programs(stack: Stack) -> dict[str, Program]:
+    """Airflow's programs by name."""
+    env = environment(stack)
+
+    def program(name: str, *options: str, stop_wait_s: int = 8) -> Program:
+        command = (sys.executable, "-P", "-m", "airflow", name, *options)
+        return Program(f"airflow-{name}", command, env, stack.home.root, stop_wait_s=stop_wait_s)
+
+    found = (
+        program("api-server"),
+        program("scheduler", "--skip-serve-logs", stop_wait_s=4),
+        program("dag-processor"),
+        program("triggerer", "--skip-serve-logs"),
+    )
+    return {one.name: one for one in found}
+
+
+def write_password(stack: Stack) -> None:
+    """Give the admin the stack's password, in the file where Airflow would put one of its own."""
+    path = _password_file(stack)
+    text = json.dumps({ADMIN: stack.secrets.airflow_admin})
+    if not path.exists() or path.read_text() != text:
+        write_private(path, text)
+
+
+def migration(stack: Stack) -> subprocess.Popen[bytes] | None:
+    """Start the migration of Airflow's database; `None` when this version has done it already."""
+    if _marker(stack).exists():
+        return None
+    command = (sys.executable, "-P", "-m", "airflow", "db", "migrate")
+    program = Program("airflow-migrate", command, environment(stack), stack.home.root)
+    specification = stack.home.run / "airflow-migrate.json"
+    write_private(specification, program.specification(stack.home))
+    with (stack.home.logs / "airflow-migrate.log").open("wb") as log:
+        return subprocess.Popen(
+            child_command(specification),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def finish_migration(stack: Stack, process: subprocess.Popen[bytes] | None) -> None:
+    """Wait for the migration and remember that it is done."""
+    if process is None:
+        return
+    if process.wait():
+        log = stack.home.logs / "airflow-migrate.log"
+        raise MlopsError(
+            "Airflow's database could not be migrated.", why=tail(log), fix=f"See {log}."
+        )
+    _marker(stack).touch()
+
+
+def create_pool(stack: Stack) -> None:
+    """Make the pool `training` of as many slots as cores; one that is there is left as it is."""
+    token = _post(
+        stack, "/airflow/auth/token", {"username": ADMIN, "password": stack.secrets.airflow_admin}
+    )
+    pool = {
+        "name": POOL,
+        "slots": cores(),
+        "description": "Search slots",
+        "include_deferred": False,
+    }
+    _post(stack, "/airflow/api/v2/pools", pool, token["access_token"])
+
+
+def _post(stack: Stack, path: str, body: dict[str, Any], token: str | None = None) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", stack.ports.airflow, timeout=30)
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        connection.request("POST", path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, http.client.HTTPException) as err:
+        raise UnavailableError("Airflow's api-server does not answer.", why=repr(err)) from err
+    finally:
+        connection.close()
+    if answer.status not in (http.client.OK, http.client.CREATED, http.client.CONFLICT):
+        raise MlopsError(
+            f"Airflow refused POST {path} with status {answer.status}.",
+            why=content.decode(errors="replace")[:500],
+        )
+    return json.loads(content)
+
+
+def _marker(stack: Stack) -> Path:
+    """Beside the data, so that it goes with them."""
+    return stack.home.postgres / f"airflow-{version('apache-airflow-core')}"
+
+
+def _password_file(stack: Stack) -> Path:
+    return stack.home.airflow / "passwords.json"

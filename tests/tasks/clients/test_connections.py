@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tasks.base.errors import UserError
+from tasks.clients.connections import find
+
+KINDS = frozenset({"postgres", "postgresql"})
+URI = "postgresql://ada:p%40ss%2Fw%23rd@db.example:5433/sales?sslmode=require"
+
+
+AIRFLOW = """
+import json
+from airflow.sdk import Connection
+uri = {uri!r}
+theirs = Connection(conn_id="x", uri=uri)
+nested = Connection(conn_id="x", conn_type="aws", extra='{{"a": {{"b": 1}}, "region_name": "r"}}')
+print(json.dumps([theirs.to_dict(), theirs.as_json(), nested.get_uri()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, str]:
+    """What Airflow reads in the URI, and what it writes: that as JSON, another as a URI."""
+    done = subprocess.run(
+        [sys.executable, "-c", AIRFLOW.format(uri=URI)],
+        env=os.environ | {"AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow"))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    fields, text, uri = json.loads(done.stdout.splitlines()[-1])
+    return fields, text, uri
+
+
+def test_connections_are_read_as_airflow_writes_them(
+    airflow: tuple[dict[str, Any], str, str],
+) -> None:
+    theirs, text, nested = airflow
+    for ours in (find("x", KINDS, lambda _: URI), find("x", KINDS, lambda _: text)):
+        assert ours.password is not None
+        assert ours.password.get_secret_value() == theirs["password"] == "p@ss/w#rd"
+        assert ours.extra == theirs["extra"] == {"sslmode": "require"}
+        for name, field in (("host", "host"), ("port", "port"), ("login", "login")):
+            assert getattr(ours, name) == theirs[field]
+        assert ours.database == theirs["schema"] == "sales"
+    found = find("x", frozenset({"aws"}), lambda _: nested)
+    assert found.extra == {"a": {"b": 1}, "region_name": "r"}
+
+
+def test_extra_may_be_text_within_json() -> None:
+    text = json.dumps({"conn_type": "postgres", "host": "h", "extra": '{"sslmode": "prefer"}'})
+    found = find("x", KINDS, lambda _: text)
+    assert (found.host, found.option("sslmode"), found.option("none")) == ("h", "prefer", None)
+
+
+def test_the_environment_holds_connections_by_airflows_convention(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MY_SALES", URI)
+    assert find("my_sales", KINDS).host == "db.example"
+    with pytest.raises(UserError, match="There is no connection 'other'") as err:
+        find("other", KINDS)
+    assert "AIRFLOW_CONN_OTHER" in err.value.fix
+
+
+def test_another_kind_is_refused() -> None:
+    with pytest.raises(UserError, match=r"must be of type postgres or postgresql\. Got 'mysql'"):
+        find("x", KINDS, lambda _: "mysql://h/d")
+    assert find("x", KINDS, lambda _: "generic://h/d").database == "d"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["secret", '{"password": "secret"', "postgres://u:secret@h:port/d", '{"extra": "secret"}'],
+)
+def test_what_cannot_be_read_is_not_shown(text: str) -> None:
+    with pytest.raises(UserError, match="The connection 'x' cannot be read") as err:
+        find("x", KINDS, lambda _: text)
+    assert "secret" not in str(err.value)
+    assert err.value.__cause__ is None
+    assert err.value.__suppress_context__
+
+
+def test_a_connection_does_not_show_its_secrets() -> None:
+    found = find("x", KINDS, lambda _: URI.replace("sslmode=require", "token=hidden"))
+    assert "p@ss" not in repr(found)
+    assert "hidden" not in repr(found)
