@@ -1,4 +1,4 @@
-"""`deploy__NAME`: makes what serves be the champion, whoever moved the alias and however."""
+"""`deploy__NAME`: serves the champion, whoever has moved the alias."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from tasks.pipeline.schema import Pipeline
 from wiring import DEFAULTS, Step, pipelines
 
 DOCS = """\
-Compares the alias `champion` of **{name}** with what serves `/models/{name}/`, and makes it so:
-starts the champion's server, tries it, switches the gateway, lets the old one finish, stops it.
-If the new one fails, the old one goes on serving.
+Serves the version of **{name}** that has the alias `champion` at `/models/{name}/`. If another
+version is serving, this DAG starts the champion's server, tests it, switches the gateway, waits
+until the old server has finished its requests, and stops it. If the new server fails, the old
+one continues to serve.
 
-Started by each promotion, by `rollback`, with the scheduler, and every ten minutes.
+Runs after each promotion and `rollback`, when the scheduler starts, and every ten minutes.
 """
 
 
 def deploy(name: str, pipeline: Pipeline | None, mistake: str) -> DAG:  # noqa: ARG001
-    """The DAG of one pipeline; a mistake in its file is no reason to stop serving."""
+    """The DAG of a pipeline; a mistake in the file does not stop serving."""
     with DAG(
         f"deploy__{name}",
         description=f"Serve the champion of {name}",
@@ -38,7 +39,7 @@ def deploy(name: str, pipeline: Pipeline | None, mistake: str) -> DAG:  # noqa: 
             task_id="reconcile",
             python_callable=steps.reconcile,
             op_kwargs={"name": name},
-            doc_md="Champion alias against what serves.",
+            doc_md="Compares the champion alias with the version that serves; switches if needed.",
         )
     return dag
 
