@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pendulum
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable
 
 import steps
 from tasks.pipeline.schema import Pipeline
-from wiring import DEFAULTS, Step, pipelines
+from wiring import Step, pipelines, shared
 
 DOCS = """\
 Serves the version of **{name}** that has the alias `champion` at `/models/{name}/`. If another
@@ -23,15 +22,12 @@ def deploy(name: str, pipeline: Pipeline | None, mistake: str) -> DAG:  # noqa: 
     """The DAG of a pipeline; a mistake in the file does not stop serving."""
     with DAG(
         f"deploy__{name}",
+        **shared(pipeline.owner if pipeline else "unknown"),
         description=f"Serve the champion of {name}",
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable("*/10 * * * *", timezone="UTC"),
             assets=[Asset(f"{name}.champion")],
         ),
-        start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
-        catchup=False,
-        max_active_runs=1,
-        default_args=DEFAULTS | {"owner": pipeline.owner if pipeline else "unknown"},
         tags=["deploy", name],
         doc_md=DOCS.format(name=name),
     ) as dag:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import pendulum
 from airflow.sdk import DAG
 
 import steps
-from wiring import DEFAULTS, Step
+from wiring import Step, shared
 
 with DAG(
     "housekeeping",
+    **shared("mlops"),
     description="Delete old task logs",
     schedule="@daily",
-    start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
-    catchup=False,
-    max_active_runs=1,
-    default_args=DEFAULTS | {"owner": "mlops"},
     tags=["housekeeping"],
     doc_md="Deletes task logs that have not changed for `MLOPS_LOG_DAYS` days (30 by default).",
 ) as dag:

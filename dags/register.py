@@ -6,12 +6,11 @@ fast.
 
 from __future__ import annotations
 
-import pendulum
 from airflow.sdk import DAG, Param
 
 import steps
 from tasks.pipeline import load
-from wiring import DEFAULTS, Step, judged
+from wiring import Step, judged, shared
 
 DOCS = """\
 Makes a run that you logged by hand, in any experiment, the challenger of a pipeline: `register` →
@@ -25,12 +24,9 @@ you trained on; you are responsible for its being the right one.
 
 with DAG(
     "register",
+    **shared("mlops") | {"max_active_runs": 4},
     description="Judge, build and promote a run logged by hand",
     schedule=None,
-    start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
-    catchup=False,
-    max_active_runs=4,
-    default_args=DEFAULTS | {"owner": "mlops"},
     params={
         "run_id": Param(
             type="string", pattern="^[0-9a-f]{32}$", description="the run that logged the model"

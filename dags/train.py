@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pendulum
 from airflow.sdk import DAG, Asset, Param, TriggerRule
 
 import steps
 from tasks.pipeline.schema import MOST_TRIALS, Pipeline
-from wiring import DEFAULTS, POOL, Step, judged, pipelines
+from wiring import POOL, Step, judged, pipelines, shared
 
 DOCS = """\
 **{description}**
@@ -79,10 +78,7 @@ def train(name: str, pipeline: Pipeline | None, mistake: str) -> DAG:
         }
     with DAG(
         f"train__{name}",
-        start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
-        catchup=False,
-        max_active_runs=1,
-        default_args=DEFAULTS | {"owner": pipeline.owner if pipeline else "unknown"},
+        **shared(pipeline.owner if pipeline else "unknown"),
         tags=["train", name, *([] if pipeline else ["invalid file"])],
         **settings,
     ) as dag:

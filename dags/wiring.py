@@ -1,4 +1,4 @@
-"""What the DAG files share: the operator, its retries, and the loop over the pipeline files."""
+"""What the DAG files share: options, the operator, and the loop over the pipeline files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pendulum
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import (
     DAG,
@@ -44,6 +45,16 @@ DEFAULTS: dict[str, Any] = {
         rules=[RetryRule(exception=kind, action=RetryAction.FAIL) for kind in NO_SECOND_TRY]
     ),
 }
+
+
+def shared(owner: str) -> dict[str, Any]:
+    """The options that all of the project's DAGs share."""
+    return {
+        "start_date": pendulum.datetime(2024, 1, 1, tz="UTC"),
+        "catchup": False,
+        "max_active_runs": 1,
+        "default_args": DEFAULTS | {"owner": owner},
+    }
 
 
 class Step(PythonOperator):
