@@ -74,73 +74,73 @@ def once(name: str, make: Callable[[], str]) -> str:
     return kept.read_text()
 
 
-def readers(known: Mapping[str, str]) -> dict[str, tuple[int, dict[str, str]]]:
+def readers(values: Mapping[str, str]) -> dict[str, tuple[int, dict[str, str]]]:
     """User id and files of each reader."""
-    databases = {role: known[f"postgres_{role}"] for role in ("airflow", "mlflow", "mlops")}
-    minio = {"root_user": "root", "root_password": known["minio_root"]}
-    users = {user: known[f"s3_{user}"] for user in ("mlflow", "tasks", "serving")}
+    databases = {role: values[f"postgres_{role}"] for role in ("airflow", "mlflow", "mlops")}
+    minio = {"root_user": "root", "root_password": values["minio_root"]}
+    users = {user: values[f"s3_{user}"] for user in ("mlflow", "tasks", "serving")}
     database = {
-        "pgpass": passfile({"*": known["postgres_superuser"]}),
+        "pgpass": passfile({"*": values["postgres_superuser"]}),
         "roles.json": json.dumps(databases),
     }
     redis = {
-        "redis.conf": f'requirepass {known["redis"]}\nsave ""\nappendonly no\n',
-        "password": known["redis"],
+        "redis.conf": f'requirepass {values["redis"]}\nsave ""\nappendonly no\n',
+        "password": values["redis"],
     }
     return {
         # Read by root and by the image's user postgres, whose id differs between images.
-        "postgres": (0, {"superuser": known["postgres_superuser"]}),
+        "postgres": (0, {"superuser": values["postgres_superuser"]}),
         "database": (AIRFLOW, database),
         "minio": (MINIO, minio),
         "buckets": (TOOLS, minio | users),
-        "mlflow": (MLFLOW, mlflow_files(known, databases)),
-        "airflow": (AIRFLOW, airflow_files(known, databases)),
-        "cli": (AIRFLOW, cli_files(known, databases)),
+        "mlflow": (MLFLOW, mlflow_files(values, databases)),
+        "airflow": (AIRFLOW, airflow_files(values, databases)),
+        "cli": (AIRFLOW, cli_files(values, databases)),
         "redis": (REDIS, redis),
     }
 
 
-def mlflow_files(known: Mapping[str, str], databases: Mapping[str, str]) -> dict[str, str]:
+def mlflow_files(values: Mapping[str, str], databases: Mapping[str, str]) -> dict[str, str]:
     """The files of MLflow's server."""
     return {
         "pgpass": passfile({"mlflow": databases["mlflow"]}),
         "aws_credentials": "[default]\n"
-        f"aws_access_key_id = {known['s3_mlflow_key']}\n"
-        f"aws_secret_access_key = {known['s3_mlflow']}\n",
-        "admin_password": known["mlflow_admin"],
-        "tasks_password": known["mlflow_tasks"],
-        "flask_key": known["mlflow_flask"],
+        f"aws_access_key_id = {values['s3_mlflow_key']}\n"
+        f"aws_secret_access_key = {values['s3_mlflow']}\n",
+        "admin_password": values["mlflow_admin"],
+        "tasks_password": values["mlflow_tasks"],
+        "flask_key": values["mlflow_flask"],
     }
 
 
-def airflow_files(known: Mapping[str, str], databases: Mapping[str, str]) -> dict[str, str]:
+def airflow_files(values: Mapping[str, str], databases: Mapping[str, str]) -> dict[str, str]:
     """The files of Airflow and its tasks."""
-    return tasks_files(known) | {
+    return tasks_files(values) | {
         "pgpass": passfile({role: databases[role] for role in ("airflow", "mlops")}),
-        "fernet_key": known["airflow_fernet_key"],
-        "jwt_secret": known["airflow_jwt"],
-        "api_secret_key": known["airflow_api"],
-        "broker_url": f"redis://:{known['redis']}@redis:6379/0",
+        "fernet_key": values["airflow_fernet_key"],
+        "jwt_secret": values["airflow_jwt"],
+        "api_secret_key": values["airflow_api"],
+        "broker_url": f"redis://:{values['redis']}@redis:6379/0",
     }
 
 
-def cli_files(known: Mapping[str, str], databases: Mapping[str, str]) -> dict[str, str]:
+def cli_files(values: Mapping[str, str], databases: Mapping[str, str]) -> dict[str, str]:
     """The files of the command line."""
-    return tasks_files(known) | {
+    return tasks_files(values) | {
         "pgpass": passfile({"mlops": databases["mlops"]}),
-        "mlops_airflow_password": known["airflow_admin"],
-        "mlops_mlflow_password": known["mlflow_admin"],
+        "mlops_airflow_password": values["airflow_admin"],
+        "mlops_mlflow_password": values["mlflow_admin"],
     }
 
 
-def tasks_files(known: Mapping[str, str]) -> dict[str, str]:
+def tasks_files(values: Mapping[str, str]) -> dict[str, str]:
     """The files that give access to the store and to MLflow."""
     return {
-        "aws_access_key_id": known["s3_tasks_key"],
-        "aws_secret_access_key": known["s3_tasks"],
+        "aws_access_key_id": values["s3_tasks_key"],
+        "aws_secret_access_key": values["s3_tasks"],
         "mlflow_credentials": "[mlflow]\n"
         "mlflow_tracking_username = tasks\n"
-        f"mlflow_tracking_password = {known['mlflow_tasks']}\n",
+        f"mlflow_tracking_password = {values['mlflow_tasks']}\n",
     }
 
 

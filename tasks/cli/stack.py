@@ -130,7 +130,7 @@ def doctor(*, as_json: Json = False) -> None:
         for check in checks:
             mark = "[green]ok[/]  " if check.ok else "[red]bad[/] "
             out.print(mark, end="")
-            out.print(f"{check.name}: {check.found}", markup=False, highlight=False)
+            out.print(f"{check.name}: {check.finding}", markup=False, highlight=False)
             if not check.ok and check.fix:
                 out.print(f"    → {check.fix}", markup=False, highlight=False)
     if not all(check.ok for check in checks):
@@ -161,16 +161,16 @@ def cat(
 
 def places() -> Table:
     """A table of URLs and logins."""
-    known = settings()
-    if not known.airflow_password.get_secret_value():
+    config = settings()
+    if not config.airflow_password.get_secret_value():
         raise UnavailableError("There is no stack yet.", fix=f"Start it: {typed('up')}")
-    airflow = f"{known.airflow_user} / {known.airflow_password.get_secret_value()}"
-    mlflow = f"admin / {known.mlflow_password.get_secret_value()}" if known.mlflow_login else ""
+    airflow = f"{config.airflow_user} / {config.airflow_password.get_secret_value()}"
+    mlflow = f"admin / {config.mlflow_password.get_secret_value()}" if config.mlflow_login else ""
     store = _variables()["MLFLOW_S3_ENDPOINT_URL"]
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("start page", f"{known.gateway_url}/", "")
-    table.add_row("Airflow", known.airflow_page, airflow)
-    table.add_row("MLflow", known.tracking_page, mlflow)
+    table.add_row("start page", f"{config.gateway_url}/", "")
+    table.add_row("Airflow", config.airflow_page, airflow)
+    table.add_row("MLflow", config.tracking_page, mlflow)
     table.add_row("object store", store, f"keys: {typed('env')}")
     return table
 

@@ -21,13 +21,13 @@ _TIMEOUT_S = 3.0
 
 def status() -> dict[str, Service]:
     """Every service; `pid` is `None`, because it means nothing outside the container."""
-    known = settings()
+    config = settings()
     urls = {
-        "postgres": f"postgresql://{known.published['postgres']}",
-        "store": known.published["store"],
-        "mlflow": known.tracking_page,
-        "airflow": known.airflow_page,
-        "gateway": known.gateway_url,
+        "postgres": f"postgresql://{config.published['postgres']}",
+        "store": config.published["store"],
+        "mlflow": config.tracking_page,
+        "airflow": config.airflow_page,
+        "gateway": config.gateway_url,
     }
     with ThreadPoolExecutor(len(SERVICES)) as pool:
         states = dict(zip(SERVICES, pool.map(_state, SERVICES), strict=True))
@@ -40,38 +40,38 @@ def variables() -> dict[str, str]:
     Raises:
         UnavailableError: The stack has not made its secrets yet.
     """
-    known = settings()
-    if not known.aws_secret_access_key:
+    config = settings()
+    if not config.aws_secret_access_key:
         raise UnavailableError("There is no stack yet.", fix="docker compose up -d --wait")
-    published = known.published
+    published = config.published
     password = quote(_database_password(), safe="")
     login = {
         "MLFLOW_TRACKING_USERNAME": "admin",
-        "MLFLOW_TRACKING_PASSWORD": known.mlflow_password.get_secret_value(),
+        "MLFLOW_TRACKING_PASSWORD": config.mlflow_password.get_secret_value(),
     }
     return {
         "MLOPS_DATABASE": f"postgresql://mlops:{password}@{published['postgres']}/mlops",
         "MLFLOW_TRACKING_URI": published["mlflow"],
-        **(login if known.mlflow_login else {}),
+        **(login if config.mlflow_login else {}),
         "MLFLOW_S3_ENDPOINT_URL": published["store"],
-        "AWS_ACCESS_KEY_ID": known.aws_access_key_id or "",
-        "AWS_SECRET_ACCESS_KEY": known.aws_secret_access_key.get_secret_value(),
-        "AWS_DEFAULT_REGION": known.aws_region,
+        "AWS_ACCESS_KEY_ID": config.aws_access_key_id or "",
+        "AWS_SECRET_ACCESS_KEY": config.aws_secret_access_key.get_secret_value(),
+        "AWS_DEFAULT_REGION": config.aws_region,
         "MLOPS_AIRFLOW_URL": published["airflow"],
-        "MLOPS_AIRFLOW_USER": known.airflow_user,
-        "MLOPS_AIRFLOW_PASSWORD": known.airflow_password.get_secret_value(),
-        "MLOPS_GATEWAY_URL": known.gateway_url,
+        "MLOPS_AIRFLOW_USER": config.airflow_user,
+        "MLOPS_AIRFLOW_PASSWORD": config.airflow_password.get_secret_value(),
+        "MLOPS_GATEWAY_URL": config.gateway_url,
     }
 
 
 def _state(service: str) -> str:
-    known = settings()
+    config = settings()
     url = {
-        "postgres": known.database,
-        "store": known.s3_endpoint or "",
-        "mlflow": known.tracking_uri,
-        "airflow": known.airflow_url,
-        "gateway": known.gateway_internal,
+        "postgres": config.database,
+        "store": config.s3_endpoint or "",
+        "mlflow": config.tracking_uri,
+        "airflow": config.airflow_url,
+        "gateway": config.gateway_internal,
     }[service]
     address = urlsplit(url)
     host, port = address.hostname or "", address.port or 80

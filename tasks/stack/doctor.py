@@ -32,7 +32,7 @@ class Check:
 
     name: str
     ok: bool
-    found: str
+    finding: str
     fix: str = ""
 
 
@@ -45,7 +45,7 @@ def examine() -> list[Check]:
     checks = [_python(), _packages(), _memory(), _folder(home), _disk(home), _user()]
     if any(service.pid for service in services.values()):
         return [*checks, *_services(services)]
-    stopped = Check("stack", ok=True, found="not running; ./mlops up starts it")
+    stopped = Check("stack", ok=True, finding="not running; ./mlops up starts it")
     return [*checks, stopped, *_ports(home)]
 
 
@@ -60,7 +60,7 @@ def _open_mlflow() -> Check:
     return Check(
         "MLflow's login",
         ok=login or not settings().domain,
-        found="on" if login else "off: open to everybody on this machine",
+        finding="on" if login else "off: open to everybody on this machine",
         fix="Set MLOPS_MLFLOW_LOGIN=on: otherwise the gateway does not serve MLflow on a domain.",
     )
 
@@ -75,12 +75,12 @@ def _packages() -> Check:
     lock = REPOSITORY / "requirements.txt"
     stamp = Path(sys.prefix) / "installed-requirements.txt"
     ok = stamp.exists() and filecmp.cmp(lock, stamp, shallow=False)
-    found = "match requirements.txt" if ok else "differ from requirements.txt"
+    finding = "match requirements.txt" if ok else "differ from requirements.txt"
     scripts = Path(sysconfig.get_path("scripts"))
     missing = [name for name in ("rclone", "caddy") if not (scripts / name).exists()]
     if missing:
-        found = f"{' and '.join(missing)} missing"
-    return Check("packages", ok and not missing, found, "Run ./mlops, which installs them.")
+        finding = f"{' and '.join(missing)} missing"
+    return Check("packages", ok and not missing, finding, "Run ./mlops, which installs them.")
 
 
 def _memory() -> Check:
@@ -105,18 +105,18 @@ def _disk(home: Home) -> Check:
 def _user() -> Check:
     user = postgres.system_user()
     if user is None:
-        return Check("database user", ok=True, found=pwd.getpwuid(os.getuid()).pw_name)
+        return Check("database user", ok=True, finding=pwd.getpwuid(os.getuid()).pw_name)
     exists = any(entry.pw_name == user for entry in pwd.getpwall())
     ok = exists or shutil.which("useradd") is not None
-    found = user if exists else f"{user}, created at the first start"
+    finding = user if exists else f"{user}, created at the first start"
     fix = f"PostgreSQL refuses to run as root: create the user {user}, or use an ordinary user."
-    return Check("database user", ok, found, fix)
+    return Check("database user", ok, finding, fix)
 
 
 def _ports(home: Home) -> Iterator[Check]:
     for name, port in asdict(ports.load(home)).items():
         taken = "" if ports.free(port) else " is taken; `up` chooses another"
-        yield Check(f"port of {name}", ok=True, found=f"{port}{taken}")
+        yield Check(f"port of {name}", ok=True, finding=f"{port}{taken}")
 
 
 def _existing(path: Path) -> Path:

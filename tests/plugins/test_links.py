@@ -26,11 +26,11 @@ def links(reference: object) -> dict[str, str]:
 
 
 def test_a_version_has_a_run_a_page_and_an_endpoint() -> None:
-    known = settings()
+    config = settings()
     assert links(VERSION) == {
-        "MLflow run": f"{known.tracking_page}/#/runs/4f1a",
-        "Model version": f"{known.tracking_page}/#/models/wine/versions/7",
-        "Endpoint": f"{known.gateway_url}/models/wine/version",
+        "MLflow run": f"{config.tracking_page}/#/runs/4f1a",
+        "Model version": f"{config.tracking_page}/#/models/wine/versions/7",
+        "Endpoint": f"{config.gateway_url}/models/wine/version",
     }
 
 

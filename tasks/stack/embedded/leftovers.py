@@ -32,9 +32,7 @@ def find(home: Home) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter()
-        if process.pid not in excluded
-        and _alive(process)
-        and (_in_session(process, session) or _marked(process, home.root))
+        if process.pid not in excluded and _belongs(process, session, home.root)
     ]
 
 
@@ -71,24 +69,12 @@ def _session(home: Home) -> int | None:
     return leader.pid if abs(leader.create_time() - recorded["started"]) < 1 else None
 
 
-def _in_session(process: psutil.Process, session: int | None) -> bool:
+def _belongs(process: psutil.Process, session: int | None, root: Path) -> bool:
     try:
-        return session is not None and os.getsid(process.pid) == session
-    except OSError:
-        return False
-
-
-def _marked(process: psutil.Process, root: Path) -> bool:
-    try:
-        return process.environ().get(MARK) == str(root)
-    except (psutil.Error, OSError):
-        return False
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return os.getsid(process.pid) == session or process.environ().get(MARK) == str(root)
+    except (psutil.Error, OSError):  # it has ended, or belongs to another user
         return False
 
 
