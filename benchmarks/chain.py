@@ -1,26 +1,30 @@
-"""Wall time of the whole DAG over a plain script that fits the very same trials.
+"""Wall time of the whole DAG over that of a plain script with exactly the same fits.
 
-The script has the same slots, threads and fits, and neither Airflow nor MLflow nor PostgreSQL: a
-process a slot, a queue, a refit of the best. The DAG runs first; its trials' parameters are the
-script's work list, so both do the same fits. A stack of its own is started and removed.
+The script has the same slots and threads, but no Airflow, MLflow or PostgreSQL: a process per slot,
+a queue, and a refit of the best trial. The DAG runs first, and the script repeats its trials. The
+benchmark starts its own stack and removes it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe
+from benchmarks.machine import describe, timed
+from benchmarks.stack import own_home
+from tasks.clients import database
+from tasks.clients.orchestrator import Airflow
+from tasks.stack.embedded import lifecycle
 
 NAME = "five_minutes"
 DAG = f"train__{NAME}"
+Spans = dict[str, tuple[float, float]]
 
 
 def main() -> None:
@@ -28,18 +32,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=280)
     arguments = parser.parse_args()
-    home = Path(tempfile.mkdtemp(prefix="mlops-chain-"))
-    os.environ["MLOPS_HOME"] = str(home)
     os.environ["MLOPS_PIPELINES"] = str(Path(__file__).parent / "pipelines")
-    from tasks.stack.embedded import lifecycle
-
-    lifecycle.start()
-    try:
-        spans, work = through_airflow(arguments.trials)
-        script_s = by_script(work)
-    finally:
-        lifecycle.down(wipe=True)
-        shutil.rmtree(home, ignore_errors=True)
+    with own_home():
+        lifecycle.start()
+        spans, work = run_dag(arguments.trials)
+        script_s = timed(lambda: run_script(work))
     print(describe())
     print(f"\n| {arguments.trials} real fits, {work['slots']} slots | wall time |\n|---|---|")
     print(f"| plain script | {script_s:.1f} s |")
@@ -53,14 +50,8 @@ def main() -> None:
         print(f"| {task} | {begin - first:.1f} s | {end - begin:.1f} s |")
 
 
-Spans = dict[str, tuple[float, float]]
-
-
-def through_airflow(trials: int) -> tuple[Spans, dict[str, Any]]:
-    """When each task of the DAG run began and ended, and the work list for the script."""
-    from tasks.clients import database
-    from tasks.clients.orchestrator import Airflow
-
+def run_dag(trials: int) -> tuple[Spans, dict[str, Any]]:
+    """When each task of the DAG run began and ended, and the work for the script."""
     airflow = Airflow()
     while not airflow.dag_exists(DAG):
         time.sleep(1)
@@ -68,19 +59,18 @@ def through_airflow(trials: int) -> tuple[Spans, dict[str, Any]]:
     if airflow.wait(DAG, run) != "success":
         raise SystemExit(f"{DAG} failed")
     slots = [entry["slot"] for entry in airflow.xcom(DAG, run, "prepare")]
-    connection = database.connect()
-    with connection.cursor() as cursor:
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
         cursor.execute(
             "select tid, vals from trial where search = %s order by tid", (slots[0]["run_id"],)
         )
         rows = cursor.fetchall()
-    connection.close()
-    found = airflow.get(f"/dags/{DAG}/dagRuns/{run}/taskInstances", limit=100)["task_instances"]
+    instances = airflow.get(f"/dags/{DAG}/dagRuns/{run}/taskInstances", limit=100)
     spans: Spans = {}
-    for task in (one for one in found if one["start_date"]):
-        begin, end = _time(task["start_date"]), _time(task["end_date"])
-        before = spans.get(task["task_id"], (begin, end))
-        spans[task["task_id"]] = min(begin, before[0]), max(end, before[1])
+    for task in instances["task_instances"]:
+        if task["start_date"]:
+            begin, end = _time(task["start_date"]), _time(task["end_date"])
+            earliest, latest = spans.get(task["task_id"], (begin, end))
+            spans[task["task_id"]] = min(begin, earliest), max(end, latest)
     return spans, {"slot": slots[0], "slots": len(slots), "trials": rows}
 
 
@@ -88,9 +78,8 @@ def _time(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def by_script(work: dict[str, Any]) -> float:
-    """Seconds of the plain script."""
-    begin = time.perf_counter()
+def run_script(work: dict[str, Any]) -> None:
+    """Fit all trials, then refit the best."""
     threads = max(1, (os.cpu_count() or 1) // work["slots"])
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(threads)
@@ -99,14 +88,13 @@ def by_script(work: dict[str, Any]) -> float:
     load(work["slot"])
     best = min(range(len(scores)), key=scores.__getitem__)
     fit(work["trials"][best], os.cpu_count() or 1)
-    return time.perf_counter() - begin
 
 
 _loaded: dict[str, Any] = {}
 
 
 def load(slot: dict[str, Any]) -> None:
-    """Imports and data, once a process."""
+    """Imports and data, once per process."""
     from tasks.records import resolved
     from tasks.records.snapshots import read_manifest, read_part
 

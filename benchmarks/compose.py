@@ -1,7 +1,7 @@
-"""How long the compose stack takes to be up from built images, and how much memory it holds idle.
+"""How long the compose stack takes to be up from built images, and how much memory it uses idle.
 
-Run it as `.venv/bin/python -m benchmarks.compose`, after `docker compose build`; it uses a project
-and ports of its own, and removes them. Memory is what the engine counts.
+Run it as `.venv/bin/python -m benchmarks.compose`, after `docker compose build`. It uses its own
+project and ports, and removes the project at the end. Memory is what the engine counts.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from functools import partial
 from uuid import uuid4
 
 from benchmarks import machine
@@ -27,12 +28,13 @@ def main() -> None:
     os.environ |= {f"MLOPS_{port}_PORT": str(ports.unused()) for port in PORTS}
     os.environ |= {"COMPOSE_PROJECT_NAME": name, "COMPOSE_PROGRESS": "quiet"}
     try:
-        empty = _up()
+        up = partial(_docker, "compose", "up", "-d", "--wait")
+        empty = machine.timed(up)
         time.sleep(SETTLE_S)
-        held = memory(name)
-        again = _up()
+        memory_of = memory(name)
+        again = machine.timed(up)
         _docker("compose", "down", "--remove-orphans")
-        used = _up()
+        used = machine.timed(up)
     finally:
         _docker("compose", "down", "-v", "--remove-orphans")
     print(f"{machine.describe()}\n")
@@ -40,22 +42,16 @@ def main() -> None:
     print("|---|---:|---:|")
     print(f"| empty volumes | {empty:.1f} | {GOAL_S} |")
     print(f"| used volumes | {used:.1f} | {GOAL_S} |")
-    print(f"| running already | {again:.1f} | |\n")
+    print(f"| already running | {again:.1f} | |\n")
     print("| idle memory | MB |")
     print("|---|---:|")
-    for service, size in sorted(held.items(), key=lambda item: -item[1]):
+    for service, size in sorted(memory_of.items(), key=lambda item: -item[1]):
         print(f"| {service} | {size / 1e6:.0f} |")
-    print(f"| all (goal {GOAL_GB * 1000:.0f}) | {sum(held.values()) / 1e6:.0f} |")
-
-
-def _up() -> float:
-    began = time.perf_counter()
-    _docker("compose", "up", "-d", "--wait")
-    return time.perf_counter() - began
+    print(f"| all (goal {GOAL_GB * 1000:.0f}) | {sum(memory_of.values()) / 1e6:.0f} |")
 
 
 def memory(project: str) -> dict[str, float]:
-    """Bytes of memory of each running container of a project, as the engine counts them."""
+    """Bytes of memory of each running container of a project, as counted by the engine."""
     lines = _docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}").splitlines()
     used = {name: text for name, text, *_ in map(str.split, lines) if name.startswith(project)}
     return {name.removeprefix(f"{project}-"): _bytes(text) for name, text in used.items()}

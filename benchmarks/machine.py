@@ -1,9 +1,11 @@
-"""The machine that a benchmark ran on, for the tables."""
+"""The machine that a benchmark runs on, and its clock."""
 
 from __future__ import annotations
 
 import os
 import platform
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -21,3 +23,10 @@ def describe() -> str:
         f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} "
         f"{platform.machine()}, Python {platform.python_version()}"
     )
+
+
+def timed(action: Callable[[], object]) -> float:
+    """How many seconds an action takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began

@@ -1,10 +1,10 @@
-"""What the search costs beside its fits, on the running stack: `python benchmarks/search.py`.
+"""What the search costs in addition to its fits: `python -m benchmarks.search`, on a running stack.
 
-(b) trials a second of one slot, published to MLflow, over bare `fmin` in one process;
-(c) trials a second of two slots, added, over those of one.
+(b) trials per second of one slot, published to MLflow, over those of bare `fmin` in one process;
+(c) trials per second of two slots together, over those of one.
 
-Real fits of a calibrated size, never a sleep. Start-up is not counted (it is shown): a slot's rate
-is that from its first trial's begin to its last one's end.
+The fits are real and of a calibrated size. Start-up is shown but does not count: a slot's rate is
+measured from the begin of its first trial to the end of its last one.
 """
 
 from __future__ import annotations
@@ -18,36 +18,34 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
-
-from benchmarks import machine  # noqa: E402
-from tasks.base import process  # noqa: E402
-from tasks.base.refs import SlotRef  # noqa: E402
-from tasks.clients import database, tracking  # noqa: E402
-from tasks.pipeline.schema import Pipeline  # noqa: E402
-from tasks.prepare.make import made  # noqa: E402
-from tasks.records import resolved  # noqa: E402
-from tasks.search.worker import THREADS  # noqa: E402
+from benchmarks import machine
+from tasks.base import process
+from tasks.base.refs import SlotRef
+from tasks.base.settings import REPOSITORY
+from tasks.clients import database, tracking
+from tasks.pipeline.schema import Pipeline
+from tasks.prepare.make import made
+from tasks.records import resolved
+from tasks.search.worker import THREADS
 
 NAME = "benchmark_search"
 FEATURES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
 ROUNDS = 9
 BARE = ((0.2, 50, 0.95), (0.5, 25, 0.98))
-"""Seconds a fit, trials, goal."""
+"""Seconds per fit, trials, goal."""
 TWO = (1.0, 24, 1.8)
 Figures = dict[str, float]
+Span = tuple[float, float]
 
 
-def pipeline(trees: int, trials: int, slots: int, seed: int) -> Pipeline:
-    """A search whose fits all take about as long: its parameters do not change the trees' size."""
+def search_pipeline(trees: int, trials: int, slots: int, seed: int) -> Pipeline:
+    """A search whose fits all take about as long: no parameter changes the size of the trees."""
     return Pipeline.model_validate(
         {
             "name": NAME,
-            "description": "Fits of one size, to see what the search adds to them.",
+            "description": "Fits of the same size, to measure what the search adds to them.",
             "owner": "benchmarks",
             "data": {
                 "sources": [{"uri": "sklearn://diabetes"}],
@@ -73,16 +71,16 @@ def pipeline(trees: int, trials: int, slots: int, seed: int) -> Pipeline:
     )
 
 
-def bare(of: Pipeline, snapshot: str) -> Figures:
-    """`fmin` over the same fits, with nothing around it."""
+def bare_fmin(pipeline: Pipeline, snapshot_uri: str) -> Figures:
+    """`fmin` over the same fits, without anything around it."""
     import numpy as np
     from hyperopt import fmin, tpe
 
     from tasks.pipeline import space
     from tasks.search import trial
 
-    objective = trial.load(of, snapshot, threads_of(of))
-    spans: list[tuple[float, float]] = []
+    objective = trial.load(pipeline, snapshot_uri, threads_per_slot(pipeline))
+    spans: list[Span] = []
 
     def loss(params: dict[str, Any]) -> float:
         began = time.perf_counter()
@@ -92,10 +90,10 @@ def bare(of: Pipeline, snapshot: str) -> Figures:
 
     fmin(
         loss,
-        space.to_hyperopt(space.parse(of.search.space)),
+        space.to_hyperopt(space.parse(pipeline.search.space)),
         tpe.suggest,
-        max_evals=of.search.trials,
-        rstate=np.random.default_rng(of.search.seed),
+        max_evals=pipeline.search.trials,
+        rstate=np.random.default_rng(pipeline.search.seed),
         show_progressbar=False,
         verbose=False,
     )
@@ -105,24 +103,22 @@ def bare(of: Pipeline, snapshot: str) -> Figures:
     }
 
 
-def slots(of: Pipeline, snapshot: str) -> Figures:
-    """The search as it is, its slots as processes of their own."""
+def run_slots(pipeline: Pipeline, snapshot_uri: str) -> Figures:
+    """The real search, with its slots in separate processes."""
     run = tracking.client().create_run(tracking.experiment(NAME), run_name="benchmark")
     began = time.time()
+    slot = partial(
+        SlotRef,
+        name=NAME,
+        run_id=run.info.run_id,
+        pipeline=resolved.write(pipeline),
+        snapshot=snapshot_uri,
+    )
     running = [
-        program(
-            "slot",
-            SlotRef(
-                name=NAME,
-                run_id=run.info.run_id,
-                pipeline=resolved.write(of),
-                snapshot=snapshot,
-                slot=number,
-            ).model_dump_json(),
-        )
-        for number in range(of.search.slots)
+        program("slot", slot(slot=number).model_dump_json())
+        for number in range(pipeline.search.slots)
     ]
-    if any(slot.wait() for slot in running):
+    if any(slot_process.wait() for slot_process in running):
         raise SystemExit("a slot failed")
     tracking.client().set_terminated(run.info.run_id)
     with closing(database.connect()) as connection, connection.cursor() as cursor:
@@ -133,43 +129,45 @@ def slots(of: Pipeline, snapshot: str) -> Figures:
             " order by began_at",
             (run.info.run_id,),
         )
-        found = cursor.fetchall()
-    if len(found) != of.search.trials:
-        raise SystemExit(f"{len(found)} of {of.search.trials} trials are finished and published")
+        trials = cursor.fetchall()
+    if len(trials) != pipeline.search.trials:
+        raise SystemExit(
+            f"{len(trials)} of {pipeline.search.trials} trials are finished and published"
+        )
     return {
-        "rate": added([(first, last) for first, last, _ in found]),
-        "fit": statistics.fmean(fit for _, _, fit in found),
-        "start": found[0][0] - began,
+        "rate": total_rate([(begin, end) for begin, end, _ in trials]),
+        "fit": statistics.fmean(fit for _, _, fit in trials),
+        "start": trials[0][0] - began,
     }
 
 
-def added(spans: list[tuple[float, float]]) -> float:
-    """Trials a second of each slot, added; which slot ran a trial shows in what does not overlap.
+def total_rate(spans: list[Span]) -> float:
+    """The sum of the slots' trials per second; spans that do not overlap count as one slot's.
 
-    Over all trials at once it would count, in a search as short as these, how far apart the slots
-    happened to begin and to end.
+    The rate over all trials would also measure how far apart the slots happened to begin and end,
+    which matters in a search as short as these.
     """
-    ran: list[list[tuple[float, float]]] = []
+    slots: list[list[Span]] = []
     for span in spans:
-        slot = next((one for one in ran if one[-1][1] <= span[0]), None)
+        slot = next((slot for slot in slots if slot[-1][1] <= span[0]), None)
         if slot is None:
-            ran.append(slot := [])
+            slots.append(slot := [])
         slot.append(span)
-    return sum(len(slot) / (slot[-1][1] - slot[0][0]) for slot in ran)
+    return sum(len(slot) / (slot[-1][1] - slot[0][0]) for slot in slots)
 
 
-def threads_of(of: Pipeline) -> int:
-    """Native threads of a fit, as a slot has them."""
-    return max(1, process.cores() // of.search.slots)
+def threads_per_slot(pipeline: Pipeline) -> int:
+    """Native threads of a fit in a slot."""
+    return max(1, process.cores() // pipeline.search.slots)
 
 
 def program(what: str, *arguments: str, threads: int = 1) -> subprocess.Popen[str]:
-    """This file as another process, with the threads that a slot's process would have."""
+    """This module in another process, with the threads that a slot's process would have."""
     return subprocess.Popen(
         [
             "/usr/bin/env",
             *(f"{name}={threads}" for name in THREADS),
-            *(sys.executable, __file__, what, *arguments),
+            *(sys.executable, "-m", "benchmarks.search", what, *arguments),
         ],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE if what == "bare" else None,
@@ -177,131 +175,126 @@ def program(what: str, *arguments: str, threads: int = 1) -> subprocess.Popen[st
     )
 
 
-def run_bare(of: Pipeline, snapshot: str, *, processes: int = 1) -> Figures:
-    """`bare` in fresh processes side by side: their trials a second together, their mean fit."""
+def run_bare(pipeline: Pipeline, snapshot_uri: str, *, processes: int = 1) -> Figures:
+    """`bare_fmin` in new processes at the same time: the sum of their rates, their mean fit."""
     running = [
-        program("bare", resolved.write(of), snapshot, threads=threads_of(of))
+        program("bare", resolved.write(pipeline), snapshot_uri, threads=threads_per_slot(pipeline))
         for _ in range(processes)
     ]
-    told = [json.loads(process.communicate()[0]) for process in running]
+    results: list[Figures] = [json.loads(bare.communicate()[0]) for bare in running]
     return {
-        "rate": sum(one["rate"] for one in told),
-        "fit": statistics.fmean(one["fit"] for one in told),
+        "rate": sum(figures["rate"] for figures in results),
+        "fit": statistics.fmean(figures["fit"] for figures in results),
     }
 
 
-def calibrated(seconds: float, snapshot: str) -> int:
-    """How many trees make a fit of this many seconds, scoring included."""
+def calibrated(seconds: float, snapshot_uri: str) -> int:
+    """How many trees make a fit, with its scoring, take this many seconds."""
     from tasks.search import trial
 
     trees = 100
     for _ in range(4):
-        of = pipeline(trees, 1, 1, 0)
-        objective = trial.load(of, snapshot, 1)
+        objective = trial.load(search_pipeline(trees, 1, 1, 0), snapshot_uri, 1)
         params = {"estimator": "gradient_boosting", "n_estimators": trees, "learning_rate": 0.05}
-        took = []
+        durations = []
         for _ in range(3):
             began = time.perf_counter()
             objective(params, seed=0)
-            took.append(time.perf_counter() - began)
-        trees = max(1, round(trees * seconds / statistics.median(took)))
+            durations.append(time.perf_counter() - began)
+        trees = max(1, round(trees * seconds / statistics.median(durations)))
     return trees
 
 
-def compared(snapshot: str) -> Iterator[str]:
-    """Lines of the table of (b)."""
+def table_one_slot(snapshot_uri: str) -> Iterator[str]:
+    """The lines of table (b)."""
     yield (
         "| fit | trials | bare `fmin`, trials/s | one slot, trials/s | ratio | goal "
         "| between fits: `fmin`, slot | start-up |"
     )
     yield "|---|---|---|---|---|---|---|---|"
     for seconds, trials, goal in BARE:
-        of = partial(pipeline, calibrated(seconds, snapshot), trials, 1)
-        yield beside_fmin(of, snapshot, goal)
+        pipeline = partial(search_pipeline, calibrated(seconds, snapshot_uri), trials, 1)
+        bare, slot = rounds(
+            lambda seed, pipeline=pipeline: run_bare(pipeline(seed), snapshot_uri),
+            lambda seed, pipeline=pipeline: run_slots(pipeline(seed), snapshot_uri),
+        )
+        yield (
+            f"| {median(bare, 'fit'):.2f} s | {ROUNDS} x {trials} "
+            f"| {median(bare, 'rate'):.3f} | {median(slot, 'rate'):.3f} "
+            f"| {ratio(slot, bare)} | ≥ {goal} "
+            f"| {pause_ms(bare):.1f}, {pause_ms(slot):.1f} ms | {median(slot, 'start'):.1f} s |"
+        )
 
 
-def beside_fmin(of: Callable[[int], Pipeline], snapshot: str, goal: float) -> str:
-    """A line of the table of (b); `of` gives the search of a seed."""
-    alone, ours = rounds(
-        lambda seed: run_bare(of(seed), snapshot), lambda seed: slots(of(seed), snapshot)
-    )
-    ratios = [b["rate"] / a["rate"] for a, b in zip(alone, ours, strict=True)]
-    return (
-        f"| {mid(alone, 'fit'):.2f} s | {ROUNDS} x {of(0).search.trials} "
-        f"| {mid(alone, 'rate'):.3f} | {mid(ours, 'rate'):.3f} | {spread(ratios)} | ≥ {goal} "
-        f"| {between(alone):.1f}, {between(ours):.1f} ms | {mid(ours, 'start'):.1f} s |"
-    )
-
-
-def doubled(snapshot: str) -> Iterator[str]:
-    """Lines of the table of (c), with what the machine itself makes of two processes."""
+def table_two_slots(snapshot_uri: str) -> Iterator[str]:
+    """The lines of table (c), with what the machine itself achieves with two processes."""
     yield (
         "| fit | trials | one slot, trials/s | two slots, trials/s | ratio | goal "
         "| two processes of bare `fmin` over one |"
     )
     yield "|---|---|---|---|---|---|---|"
     seconds, trials, goal = TWO
-    trees = calibrated(seconds, snapshot)
-    one, two, bare_one, bare_two = rounds(
-        lambda seed: slots(pipeline(trees, trials // 2, 1, seed), snapshot),
-        lambda seed: slots(pipeline(trees, trials, 2, seed), snapshot),
-        lambda seed: run_bare(pipeline(trees, trials // 2, 1, seed), snapshot),
-        lambda seed: run_bare(pipeline(trees, trials // 2, 1, seed), snapshot, processes=2),
+    trees = calibrated(seconds, snapshot_uri)
+    half = partial(search_pipeline, trees, trials // 2, 1)
+    one_slot, two_slots, bare, two_bare = rounds(
+        lambda seed: run_slots(half(seed), snapshot_uri),
+        lambda seed: run_slots(search_pipeline(trees, trials, 2, seed), snapshot_uri),
+        lambda seed: run_bare(half(seed), snapshot_uri),
+        lambda seed: run_bare(half(seed), snapshot_uri, processes=2),
     )
-    ratios = [b["rate"] / a["rate"] for a, b in zip(one, two, strict=True)]
-    machine_s = [b["rate"] / a["rate"] for a, b in zip(bare_one, bare_two, strict=True)]
     yield (
-        f"| {mid(one, 'fit'):.2f} s | {ROUNDS} x {trials // 2}, {trials} "
-        f"| {mid(one, 'rate'):.3f} | {mid(two, 'rate'):.3f} "
-        f"| {spread(ratios)} | ≥ {goal} | {spread(machine_s)} |"
+        f"| {median(one_slot, 'fit'):.2f} s | {ROUNDS} x {trials // 2}, {trials} "
+        f"| {median(one_slot, 'rate'):.3f} | {median(two_slots, 'rate'):.3f} "
+        f"| {ratio(two_slots, one_slot)} | ≥ {goal} | {ratio(two_bare, bare)} |"
     )
 
 
 def rounds(*measures: Callable[[int], Figures]) -> list[list[Figures]]:
-    """Each measure's figures, round after round; every second round in reverse order.
+    """The figures of each measure, round by round; every second round runs in reverse order.
 
-    A machine that others use too drifts by several percent within a minute: what is compared must
-    lie close together in time, and neither may always be the second.
+    A machine that others use, too, drifts by several percent within a minute. What is compared must
+    therefore run close together, and no measure may always be the second.
     """
-    found: list[list[Figures]] = [[] for _ in measures]
+    results: list[list[Figures]] = [[] for _ in measures]
     for seed in range(ROUNDS):
         order = range(len(measures)) if seed % 2 == 0 else reversed(range(len(measures)))
-        for at in order:
-            found[at].append(measures[at](seed))
-    return found
+        for index in order:
+            results[index].append(measures[index](seed))
+    return results
 
 
-def mid(figures: list[Figures], name: str) -> float:
-    """Median of one figure over the rounds."""
-    return statistics.median(one[name] for one in figures)
+def median(results: list[Figures], name: str) -> float:
+    """The median of a figure over the rounds."""
+    return statistics.median(figures[name] for figures in results)
 
 
-def spread(ratios: list[float]) -> str:
-    """Median and quartiles."""
+def ratio(results: list[Figures], base: list[Figures]) -> str:
+    """The median and the quartiles of the rounds' ratios of rates."""
+    ratios = [a["rate"] / b["rate"] for a, b in zip(results, base, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
-def between(figures: list[Figures]) -> float:
-    """Milliseconds from a fit's end to the next one's begin, on average."""
-    return 1000 * statistics.median(1 / one["rate"] - one["fit"] for one in figures)
+def pause_ms(results: list[Figures]) -> float:
+    """Mean milliseconds from the end of a fit to the begin of the next one."""
+    return 1000 * statistics.median(1 / figures["rate"] - figures["fit"] for figures in results)
 
 
 def main() -> None:
-    """Print both tables, or be one of the processes that this takes."""
+    """Print both tables, or be one of the processes that they need."""
     match sys.argv[1:]:
-        case ["bare", uri, snapshot]:
-            print(json.dumps(bare(resolved.read(uri), snapshot)))
-        case ["slot", ref]:
+        case ["bare", pipeline_uri, snapshot_uri]:
+            print(json.dumps(bare_fmin(resolved.read(pipeline_uri), snapshot_uri)))
+        case ["slot", reference]:
             from tasks.search import search
 
-            search(SlotRef.model_validate_json(ref))
-        case which:
+            search(SlotRef.model_validate_json(reference))
+        case tables:
             print(f"{machine.describe()}; load before: {os.getloadavg()[0]:.1f}\n")
-            snapshot = made(pipeline(10, 1, 1, 0)).uri
-            for name, table in (("b", compared), ("c", doubled)):
-                if not which or name in which:
-                    for line in table(snapshot):
+            snapshot_uri = made(search_pipeline(10, 1, 1, 0)).uri
+            for name, table in (("b", table_one_slot), ("c", table_two_slots)):
+                if not tables or name in tables:
+                    for line in table(snapshot_uri):
                         print(line, flush=True)
                     print()
 

@@ -1,36 +1,33 @@
-"""`deploy__NAME`: makes what serves be the champion, whoever moved the alias and however."""
+"""`deploy__NAME`: serves the champion, whoever has moved the alias."""
 
 from __future__ import annotations
 
-import pendulum
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable
 
 import steps
 from tasks.pipeline.schema import Pipeline
-from wiring import DEFAULTS, Step, pipelines
+from wiring import Step, pipelines, shared
 
 DOCS = """\
-Compares the alias `champion` of **{name}** with what serves `/models/{name}/`, and makes it so:
-starts the champion's server, tries it, switches the gateway, lets the old one finish, stops it.
-If the new one fails, the old one goes on serving.
+Serves the version of **{name}** that has the alias `champion` at `/models/{name}/`. If another
+version is serving, this DAG starts the champion's server, tests it, switches the gateway, waits
+until the old server has finished its requests, and stops it. If the new server fails, the old
+one continues to serve.
 
-Started by each promotion, by `rollback`, with the scheduler, and every ten minutes.
+Runs after each promotion and `rollback`, when the scheduler starts, and every ten minutes.
 """
 
 
 def deploy(name: str, pipeline: Pipeline | None, mistake: str) -> DAG:  # noqa: ARG001
-    """The DAG of one pipeline; a mistake in its file is no reason to stop serving."""
+    """The DAG of a pipeline; a mistake in the file does not stop serving."""
     with DAG(
         f"deploy__{name}",
+        **shared(pipeline.owner if pipeline else "unknown"),
         description=f"Serve the champion of {name}",
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable("*/10 * * * *", timezone="UTC"),
             assets=[Asset(f"{name}.champion")],
         ),
-        start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
-        catchup=False,
-        max_active_runs=1,
-        default_args=DEFAULTS | {"owner": pipeline.owner if pipeline else "unknown"},
         tags=["deploy", name],
         doc_md=DOCS.format(name=name),
     ) as dag:
@@ -38,7 +35,7 @@ def deploy(name: str, pipeline: Pipeline | None, mistake: str) -> DAG:  # noqa: 
             task_id="reconcile",
             python_callable=steps.reconcile,
             op_kwargs={"name": name},
-            doc_md="Champion alias against what serves.",
+            doc_md="Compares the champion alias with the version that serves; switches if needed.",
         )
     return dag
 

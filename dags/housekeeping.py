@@ -1,23 +1,19 @@
-"""`housekeeping`: removes, once a day, what would grow without end."""
+"""`housekeeping`: removes once a day what would grow without limit."""
 
 from __future__ import annotations
 
-import pendulum
 from airflow.sdk import DAG
 
 import steps
-from wiring import DEFAULTS, Step
+from wiring import Step, shared
 
 with DAG(
     "housekeeping",
-    description="Remove old logs of tasks",
+    **shared("mlops"),
+    description="Delete old task logs",
     schedule="@daily",
-    start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
-    catchup=False,
-    max_active_runs=1,
-    default_args=DEFAULTS | {"owner": "mlops"},
     tags=["housekeeping"],
-    doc_md="Removes the logs of tasks to which nobody wrote for `MLOPS_LOG_DAYS` days (30).",
+    doc_md="Deletes task logs that have not changed for `MLOPS_LOG_DAYS` days (30 by default).",
 ) as dag:
     Step(
         task_id="logs",

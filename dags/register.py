@@ -1,50 +1,48 @@
-"""`register`: a run that a person logged by hand goes the way of every challenger.
+"""`register`: takes a run that somebody logged by hand through gate, build and promotion.
 
-One DAG for all pipelines: it costs nothing when DAG files are read, and a person fills in the name.
+One DAG serves all pipelines, as the form asks for the name. This keeps the parsing of DAG files
+fast.
 """
 
 from __future__ import annotations
 
-import pendulum
 from airflow.sdk import DAG, Param
 
 import steps
 from tasks.pipeline import load
-from wiring import DEFAULTS, Step, judged
+from wiring import Step, judged, shared
 
 DOCS = """\
-A run that a person logged by hand, in any experiment, becomes the challenger of a pipeline:
-`register` → `gate` → `build` → `promote`, the same as in `train__NAME`; then `deploy__NAME` serves
-it. `./mlops register RUN_ID NAME` checks the run and starts this DAG.
+Makes a run that you logged by hand, in any experiment, the challenger of a pipeline: `register` →
+`gate` → `build` → `promote`, as in `train__NAME`. Then `deploy__NAME` serves it.
+`./mlops register RUN_ID NAME` checks the run and starts this DAG.
 
-The gate compares on rows that the model was not trained on. Which they are the run says by its
-dataset inputs, parts of a snapshot; else name that snapshot, and answer for it.
+The gate compares models on rows that they were not trained on. It finds these rows through the
+run's dataset inputs, which are parts of a snapshot. If the run has none, name the snapshot that
+you trained on; you are responsible for its being the right one.
 """
 
 with DAG(
     "register",
-    description="Judge, build and promote a run that was logged by hand",
+    **shared("mlops") | {"max_active_runs": 4},
+    description="Judge, build and promote a run logged by hand",
     schedule=None,
-    start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
-    catchup=False,
-    max_active_runs=4,
-    default_args=DEFAULTS | {"owner": "mlops"},
     params={
         "run_id": Param(
             type="string", pattern="^[0-9a-f]{32}$", description="the run that logged the model"
         ),
-        # Names to choose from, no enum: it would refuse a file that is newer than this reading.
+        # Suggestions rather than an enum, which would refuse a file that was added just now.
         "name": Param(type="string", examples=load.names(), description="the pipeline"),
         "snapshot": Param(
             None,
             type=["null", "string"],
-            description="URI of the manifest of the snapshot that it was trained on, where the "
-            "run's dataset inputs do not say it",
+            description="manifest URI of the snapshot that the model was trained on; only needed "
+            "if the run has no dataset inputs",
         ),
         "model": Param(
             None,
             type=["null", "string"],
-            description="id of the logged model, where the run has several",
+            description="id of the logged model; only needed if the run has several",
         ),
     },
     tags=["register"],
@@ -53,6 +51,6 @@ with DAG(
     register = Step(
         task_id="register",
         python_callable=steps.register,
-        doc_md="Makes the run's model a version of the pipeline, and challenger.",
+        doc_md="Registers the run's model as a version and challenger of the pipeline.",
     )
     judged(register, steps.promote_registered, steps.CHAMPION)

@@ -1,4 +1,4 @@
-"""The callables of the DAGs: a reference in, the work of `tasks`, a reference out."""
+"""The callables of the DAGs: each turns a reference into another through a step of `tasks`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.pipeline import overrides
 Json = dict[str, Any]
 
 CHAMPION = AssetAlias("mlops.champion")
-"""Stands for the asset `NAME.champion` in a DAG of all pipelines."""
+"""Stands for the asset `NAME.champion` in a DAG that serves all pipelines."""
 
 
 def _dag_run() -> str:
@@ -23,7 +23,7 @@ def _dag_run() -> str:
 
 
 def connection(name: str) -> str | None:
-    """An Airflow connection as JSON, from wherever Airflow keeps it."""
+    """An Airflow connection as JSON, wherever Airflow stores it."""
     try:
         return str(BaseHook.get_connection(name).as_json())
     except AirflowNotFoundException:
@@ -35,7 +35,7 @@ def _json(reference: refs.Ref) -> Json:
 
 
 def prepare(name: str) -> list[dict[str, Json]]:
-    """The slots of this run's search; none when nothing changed since the champion was trained."""
+    """The slots of this run's search; none if nothing has changed since the champion's training."""
     from tasks.finish import sweep
     from tasks.prepare import prepare as work
 
@@ -50,7 +50,7 @@ def prepare(name: str) -> list[dict[str, Json]]:
 
 
 def search(slot: Json) -> Json:
-    """Trial after trial, until none is left."""
+    """Run trials until none is left."""
     from tasks.search import search as work
 
     return slot | work(refs.SlotRef(**slot))
@@ -61,12 +61,12 @@ def select(slots: list[dict[str, Json]]) -> Json:
     from tasks.select import select as work
 
     if not slots:
-        raise AirflowSkipException("unchanged: the champion was trained on just this")
+        raise AirflowSkipException("unchanged: the champion was trained on exactly this")
     return _json(work(refs.SlotRef(**slots[0]["slot"]).run))
 
 
 def evaluate(best: Json) -> Json:
-    """The best trial, refitted, tested and registered as challenger."""
+    """The best trial, refitted, tested and registered as the challenger."""
     from tasks.evaluate import evaluate as work
 
     return _json(work(refs.BestRef(**best)))
@@ -80,24 +80,24 @@ def gate(version: Json) -> Json:
 
 
 def build(decision: Json) -> Json:
-    """The challenger's server, started and tried."""
+    """The challenger's server, started and tested; skipped if the gate does not promote it."""
     from tasks.build import build as work
 
-    decided = refs.DecisionRef(**decision)
-    if not decided.promote:
-        raise AirflowSkipException(f"{decided.verdict}: {decided.reason}")
-    return _json(work(decided))
+    reference = refs.DecisionRef(**decision)
+    if not reference.promote:
+        raise AirflowSkipException(f"{reference.verdict}: {reference.reason}")
+    return _json(work(reference))
 
 
 def promote(built: Json) -> Json:
-    """The challenger becomes champion."""
+    """Make the challenger the champion."""
     from tasks.promote import promote as work
 
     return built | work(refs.BuildRef(**built), _dag_run())
 
 
 def register() -> Json:
-    """A run that was logged by hand becomes a challenger."""
+    """Make a run that was logged by hand a challenger."""
     from tasks.register import register as work
 
     params = get_current_context()["params"]
@@ -107,36 +107,36 @@ def register() -> Json:
 
 
 def promote_registered(built: Json) -> Json:
-    """As `promote`; tells `deploy__NAME`, which this DAG does not know by name."""
-    done = promote(built)
+    """As `promote`; also triggers `deploy__NAME`, whose asset depends on the form."""
+    promoted = promote(built)
     champion = Asset(f"{built['name']}.champion")
     get_current_context()["outlet_events"][CHAMPION].add(champion)
-    return done
+    return promoted
 
 
 def finish(name: str) -> None:
-    """Closes this run's MLflow runs, whatever happened."""
+    """Close this run's MLflow runs, even after a failure."""
     from tasks.finish import finish as work
 
     context = get_current_context()
     run = context["dag_run"]
-    found = context["ti"].get_task_states(dag_id=run.dag_id, run_ids=[run.run_id])[run.run_id]
-    failed = {task.partition("_")[0] for task, state in found.items() if "failed" in str(state)}
-    # A slot that failed is no loss while another took over and `select` had all trials.
-    if str(found.get("select")) == "success":
+    states = context["ti"].get_task_states(dag_id=run.dag_id, run_ids=[run.run_id])[run.run_id]
+    failed = {task.partition("_")[0] for task, state in states.items() if "failed" in str(state)}
+    # A failed slot does no harm if another slot took over and `select` had all trials.
+    if str(states.get("select")) == "success":
         failed.discard("search")
     work(name, _dag_run(), failed=bool(failed))
 
 
 def reconcile(name: str) -> Json:
-    """Makes what serves be the champion."""
+    """Serve the champion."""
     from tasks.deploy import reconcile as work
 
     return work(name, _dag_run())
 
 
 def remove_old_logs() -> int:
-    """Deletes old logs of tasks; returns how many."""
+    """Delete old task logs; returns their number."""
     from airflow.configuration import conf
 
     from tasks.base.settings import settings

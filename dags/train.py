@@ -1,15 +1,14 @@
-"""`train__NAME`: from data to a promoted model, one DAG a pipeline file."""
+"""`train__NAME`: from data to a promoted model, one DAG per pipeline file."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pendulum
 from airflow.sdk import DAG, Asset, Param, TriggerRule
 
 import steps
 from tasks.pipeline.schema import MOST_TRIALS, Pipeline
-from wiring import DEFAULTS, POOL, Step, judged, pipelines
+from wiring import POOL, Step, judged, pipelines, shared
 
 DOCS = """\
 **{description}**
@@ -18,13 +17,13 @@ Owner: {owner}. Data → `prepare` → `search` (hyperopt, {trials} trials in {s
 `select` → `evaluate` → `gate` ({mode}) → `build` → `promote`; then `deploy__{name}` serves it
 at `/models/{name}/invocations`.
 
-Trigger it with the form to change the search, run on an old snapshot, or force a run on unchanged
-data.
+Use the trigger form to change the search, to train on an old snapshot, or to force a run on
+unchanged data.
 """
 
 
 def form(pipeline: Pipeline) -> dict[str, Param]:
-    """The trigger form; what it holds is checked once more by the task."""
+    """The trigger form; the task checks its values again."""
     search = pipeline.search
     return {
         "trials": Param(search.trials, type="integer", minimum=1, maximum=MOST_TRIALS),
@@ -34,12 +33,12 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
         "seed": Param(search.seed, type="integer", minimum=0, maximum=2**32 - 1),
         "algorithm": Param(search.algorithm, type="string", enum=["tpe", "random", "grid"]),
         "trial_timeout": Param(
-            search.trial_timeout, type="number", exclusiveMinimum=0, description="seconds a trial"
+            search.trial_timeout, type="number", exclusiveMinimum=0, description="seconds per trial"
         ),
         "timeout": Param(
             search.timeout,
             type=["null", "number"],
-            description="seconds for the whole search; empty: as in the file",
+            description="seconds for the whole search; empty: the value in the file",
         ),
         "points": Param(
             [dict(point) for point in search.points],
@@ -48,20 +47,20 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
             description='parameters to try first, e.g. [{"estimator": "ridge", "alpha": 1}]',
         ),
         "snapshot": Param(
-            None, type=["null", "string"], description="URI of a manifest: run on old data again"
+            None, type=["null", "string"], description="manifest URI of an old snapshot to train on"
         ),
         "gate_mode": Param(
             pipeline.gate.mode,
             type="string",
             enum=["enforce", "dry_run", "disabled"],
-            description="dry_run and disabled promote whatever the verdict",
+            description="dry_run and disabled promote regardless of the verdict",
         ),
-        "force": Param(False, type="boolean", description="train even if nothing changed"),
+        "force": Param(False, type="boolean", description="train even if nothing has changed"),
     }
 
 
 def train(name: str, pipeline: Pipeline | None, mistake: str) -> DAG:
-    """The DAG of one pipeline file, or of a `mistake` in it."""
+    """The DAG of a pipeline file; if it has a `mistake`, the DAG's page shows it."""
     settings: dict[str, Any] = {"doc_md": f"**The pipeline file is wrong**\n\n```\n{mistake}\n```"}
     if pipeline is not None:
         settings = {
@@ -79,10 +78,7 @@ def train(name: str, pipeline: Pipeline | None, mistake: str) -> DAG:
         }
     with DAG(
         f"train__{name}",
-        start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
-        catchup=False,
-        max_active_runs=1,
-        default_args=DEFAULTS | {"owner": pipeline.owner if pipeline else "unknown"},
+        **shared(pipeline.owner if pipeline else "unknown"),
         tags=["train", name, *([] if pipeline else ["invalid file"])],
         **settings,
     ) as dag:
@@ -91,25 +87,25 @@ def train(name: str, pipeline: Pipeline | None, mistake: str) -> DAG:
 
 
 def chain(name: str) -> None:
-    """The tasks, in their order."""
+    """The tasks in their order."""
     prepare = Step(
         task_id="prepare",
         python_callable=steps.prepare,
         op_kwargs={"name": name},
-        doc_md="Fetches, validates and splits the data into a snapshot; makes the MLflow run.",
+        doc_md="Reads, validates and splits the data into a snapshot; creates the MLflow run.",
     )
     search = Step.partial(
         task_id="search",
         python_callable=steps.search,
         pool=POOL,
         retries=12,
-        doc_md="One slot of the search: trial after trial, each an MLflow child run.",
+        doc_md="One slot of the search: runs trials in turn, each an MLflow child run.",
     ).expand(op_kwargs=prepare.output)
     select = Step(
         task_id="select",
         python_callable=steps.select,
         op_args=[prepare.output],
-        # A slot that failed for good is no loss while another took over its trials.
+        # A slot that failed for good does no harm if another slot took over its trials.
         trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
         doc_md="Ranks the finished trials; writes the leaderboard.",
     )
@@ -118,14 +114,14 @@ def chain(name: str) -> None:
         python_callable=steps.evaluate,
         op_args=[select.output],
         pool=POOL,
-        doc_md="Refits the best on train + validation, scores the test part once, registers it.",
+        doc_md="Refits the best trial on train + validation, tests it once, and registers it.",
     )
     promote = judged(evaluate, steps.promote, Asset(f"{name}.champion"))
     finish = Step(
         task_id="finish",
         python_callable=steps.finish,
         op_kwargs={"name": name},
-        doc_md="Closes the MLflow runs, whatever happened.",
+        doc_md="Closes the MLflow runs, even after a failure.",
     ).as_teardown()
     prepare >> search >> select >> evaluate
     promote >> finish

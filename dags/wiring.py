@@ -1,4 +1,4 @@
-"""What the DAG files share: the operator, its retries, and which pipelines to build."""
+"""What the DAG files share: options, the operator, and the loop over the pipeline files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pendulum
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import (
     DAG,
@@ -28,14 +29,14 @@ from tasks.pipeline.schema import Pipeline
 log = logging.getLogger(__name__)
 
 POOL = "training"
-"""Bounds the tasks that compute, over all DAGs."""
+"""Limits how many computing tasks run at once, over all DAGs."""
 
 NO_SECOND_TRY = tuple(
     f"tasks.base.errors.{name}" for name in ("UserError", "RunFailedError", "ConflictError")
 )
 
 DEFAULTS: dict[str, Any] = {
-    # A crash of Airflow itself costs tries too, so there are more than one outage can burn.
+    # More retries than one outage can use up: a crash of Airflow itself costs tries, too.
     "retries": 6,
     "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": 1.5,
@@ -46,20 +47,30 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+def shared(owner: str) -> dict[str, Any]:
+    """The options that all of the project's DAGs share."""
+    return {
+        "start_date": pendulum.datetime(2024, 1, 1, tz="UTC"),
+        "catchup": False,
+        "max_active_runs": 1,
+        "default_args": DEFAULTS | {"owner": owner},
+    }
+
+
 class Step(PythonOperator):
-    """A task of ours: ends when it is stopped, and links to what it made."""
+    """A task that is killed if it is stopped (SIGSTOP), with links to its results."""
 
     operator_extra_links = (RunLink(), VersionLink(), EndpointLink())
 
     def execute(self, context: Any) -> Any:
-        """Run the callable under the guardian that ends a stopped process."""
+        """Run the callable under a guardian that kills a stopped process."""
         with guarded():
             self.reference = super().execute(context)
         return self.reference
 
 
 def judged(challenger: Step, promote: Callable[..., Any], outlet: Asset | AssetAlias) -> Step:
-    """Gate, build and promotion of the version that `challenger` returns; the last of them."""
+    """Add gate, build and promotion of the version that `challenger` returns; returns the last."""
     gate = Step(
         task_id="gate",
         python_callable=steps.gate,
@@ -70,30 +81,30 @@ def judged(challenger: Step, promote: Callable[..., Any], outlet: Asset | AssetA
         task_id="build",
         python_callable=steps.build,
         op_args=[gate.output],
-        doc_md="Builds the challenger, starts its server, tries it. Skipped when the gate said no.",
+        doc_md="Builds the challenger, starts its server and tests it; skipped if not promoted.",
     )
     return Step(
         task_id="promote",
         python_callable=promote,
         op_args=[build.output],
         outlets=[outlet],
-        doc_md="Moves the champion alias, on record in the ledger.",
+        doc_md="Moves the champion alias and records the move in the ledger.",
     )
 
 
 def pipelines(prefix: str, build: Callable[[str, Pipeline | None, str], DAG]) -> list[DAG]:
-    """A DAG `prefix__NAME` for each pipeline file; inside a task only for the one that it runs.
+    """A DAG `prefix__NAME` for each pipeline file; within a task, only the DAG of that task.
 
-    A file with mistakes gives a DAG too: its page says what is wrong, its first task fails.
+    A file with mistakes has a DAG, too: its page shows the mistakes, and its first task fails.
     """
-    wanted = get_parsing_context().dag_id
+    own_dag_id = get_parsing_context().dag_id
     dags = []
     for name in load.names():
-        if wanted not in (None, f"{prefix}__{name}"):
+        if own_dag_id not in (None, f"{prefix}__{name}"):
             continue
         try:
             dags.append(build(name, load.load(name), ""))
-        # The others are faults of our checks, which must not take away the DAGs of all files.
+        # The others are faults of our own checks. They must not hide the DAGs of the other files.
         except (UserError, ArithmeticError, LookupError, TypeError, ValueError) as err:
             log.error("%s: %s", name, err, exc_info=not isinstance(err, UserError))
             dags.append(build(name, None, str(err)))

@@ -1,4 +1,4 @@
-"""Whether a server answers: health.py URL [PART]. Of Airflow's health, PART must be healthy."""
+"""Whether a server answers: health.py URL [PART]. PART names the part of Airflow to check."""
 
 import json
 import sys

@@ -1,7 +1,7 @@
-"""Airflow's processes die with the process that forked them, down to the task.
+"""Lets Airflow's processes die with the process that forked them, down to the task.
 
-Otherwise a killed scheduler leaves its workers and their tasks running, and the tasks' next tries
-run beside them. What a task starts itself is its own affair.
+Otherwise the workers and tasks of a killed scheduler would keep running next to the tasks' next
+tries. Tasks take care of the processes that they start themselves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def _before_fork() -> None:
-    # The signal comes when the forking *thread* ends: only the main one lasts as its process does.
+    # The signal comes when the forking *thread* ends, and only the main one lasts as long as its
+    # process.
     main = threading.current_thread() is threading.main_thread()
     _fork.parent = os.getpid() if main or _libc is None else 0
 
@@ -53,6 +54,5 @@ def _watch(parent: int) -> None:
 
 os.register_at_fork(before=_before_fork, after_in_child=_in_child)
 if _libc is None:
-    _watch(
-        os.getppid()
-    )  # macOS: a task is a new interpreter, and no death signal reaches the servers
+    # On macOS a task is a new interpreter, and there is no death signal for the servers.
+    _watch(os.getppid())

@@ -1,6 +1,6 @@
-"""Links from a task's page in Airflow to what it made: MLflow run, model version, endpoint.
+"""Links from a task's page in Airflow to its results: MLflow run, model version, endpoint.
 
-Airflow asks for them when the task ends and keeps the answer: a link shows what that try made.
+Airflow computes them when the task ends and stores them: each try has its own links.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
 
-def _made(operator: BaseOperator) -> dict[str, Any]:
+def _reference(operator: BaseOperator) -> dict[str, Any]:
     """The reference that the task returned; of several slots, the first."""
     reference = getattr(operator, "reference", None) or {}
     if isinstance(reference, list):
@@ -31,9 +31,9 @@ class RunLink(BaseOperatorLink):
     name = "MLflow run"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """The run's page, or nothing where no run was made."""
-        run = _made(operator).get("run_id")
-        return f"{settings().tracking_page}/#/runs/{run}" if run else ""
+        """The run's page; empty if there is no run."""
+        run_id = _reference(operator).get("run_id")
+        return f"{settings().tracking_page}/#/runs/{run_id}" if run_id else ""
 
 
 class VersionLink(BaseOperatorLink):
@@ -42,26 +42,25 @@ class VersionLink(BaseOperatorLink):
     name = "Model version"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """The version's page in the registry."""
-        made = _made(operator)
-        if not made.get("version"):
-            return ""
-        return f"{settings().tracking_page}/#/models/{made['name']}/versions/{made['version']}"
+        """The version's page in the registry; empty if there is no version."""
+        reference = _reference(operator)
+        name, version = reference.get("name"), reference.get("version")
+        return f"{settings().tracking_page}/#/models/{name}/versions/{version}" if version else ""
 
 
 class EndpointLink(BaseOperatorLink):
-    """Where the model is served."""
+    """The endpoint that serves the model."""
 
     name = "Endpoint"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """The endpoint's version page, behind the gateway."""
-        made = _made(operator)
-        return f"{settings().gateway_url}/models/{made['name']}/version" if "name" in made else ""
+        """The version that the endpoint serves; empty if the task returned nothing."""
+        name = _reference(operator).get("name")
+        return f"{settings().gateway_url}/models/{name}/version" if name else ""
 
 
 class MlopsPlugin(AirflowPlugin):
-    """Makes the links known to the UI."""
+    """Registers the links with Airflow."""
 
     name = "mlops"
     operator_extra_links = [RunLink(), VersionLink(), EndpointLink()]  # noqa: RUF012

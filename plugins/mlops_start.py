@@ -1,7 +1,7 @@
-"""With the scheduler start the deployments: what served before a stop or a reboot serves again.
+"""Starts the deployments with the scheduler: models serve again after a stop or a reboot.
 
-Otherwise it would take the schedule of `deploy__NAME`, ten minutes at most, to bring a model back
-whose server is gone.
+Otherwise a model without a server would be down until the next run of `deploy__NAME`, for up to
+ten minutes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _PREFIX = "deploy__"
 
 
 class Starter:
-    """Listens to Airflow's programs."""
+    """Listens to the start of Airflow's programs."""
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """Start every `deploy__NAME` when a scheduler begins.
+        """Start every `deploy__NAME` when a scheduler starts.
 
-        A job does not know its kind yet when Airflow calls this; the command line does.
+        Airflow calls this before a job knows its kind, so the command line decides.
         """
         if type(component).__name__ == "Job" and "scheduler" in sys.argv[1:]:
             started = start_deployments()
@@ -33,7 +33,7 @@ class Starter:
 
 
 def start_deployments() -> list[str]:
-    """Trigger the deploy DAGs that no run waits for; returns their ids."""
+    """Trigger the deploy DAGs that have no queued run; returns their ids."""
     from airflow.api.common.trigger_dag import trigger_dag
     from airflow.models import DagModel, DagRun
     from airflow.utils.session import create_session
@@ -42,21 +42,21 @@ def start_deployments() -> list[str]:
     from sqlalchemy import select
 
     with create_session() as session:
-        known = select(DagModel.dag_id).where(
+        deployments = select(DagModel.dag_id).where(
             DagModel.dag_id.startswith(_PREFIX, autoescape=True),
             DagModel.is_stale.is_(False),
             DagModel.is_paused.is_(False),
-            # One that waits already will see all that this one would.
+            # A queued run sees everything that a new one would.
             DagModel.dag_id.not_in(select(DagRun.dag_id).where(DagRun.state == DagRunState.QUEUED)),
         )
-        waiting = list(session.scalars(known))
-    for dag_id in waiting:
+        dag_ids = list(session.scalars(deployments))
+    for dag_id in dag_ids:
         trigger_dag(dag_id, triggered_by=DagRunTriggeredByType.OPERATOR, note="scheduler start")
-    return waiting
+    return dag_ids
 
 
 class StartPlugin(AirflowPlugin):
-    """Makes the listener known to the scheduler."""
+    """Registers the listener with Airflow."""
 
     name = "mlops_start"
     listeners = [Starter()]  # noqa: RUF012

@@ -1,11 +1,11 @@
-"""LocalExecutor that leaves when it cannot go on, so that the supervisor starts a sound scheduler.
+"""A LocalExecutor that exits if it cannot continue; the supervisor then restarts the scheduler.
 
-With Airflow's own, killing the idle worker that held the queue's lock left every later task queued
-while the scheduler looked healthy; and after any database error the scheduler waited for the
-running tasks before it ended.
+With Airflow's own executor, killing the idle worker that held the queue's lock left all later tasks
+queued while the scheduler looked healthy. And after any database error, the scheduler waited for
+the running tasks before it ended.
 
-It also imports the tasks' libraries once, before it forks its workers: each task, a fork of a
-worker, has them already instead of paying seconds for them.
+This executor also imports the tasks' libraries before it forks its workers. Tasks are forks of a
+worker and so start without importing for seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from airflow.executors.local_executor import LocalExecutor
 
-# Not `tasks`: its code is read anew by each task, so that a change needs no restart.
+# Not `tasks`: each task imports that code afresh, so a change needs no restart.
 _LIBRARIES = (
     "airflow.providers.standard.operators.python",
     "airflow.sdk.execution_time.task_runner",
@@ -37,14 +37,14 @@ _LIBRARIES = (
 
 
 class StrictLocalExecutor(LocalExecutor):
-    """Ends the scheduler when a worker died, and ends at once when the scheduler does.
+    """Ends the scheduler if a worker dies, and does not wait for tasks when the scheduler ends.
 
-    The workers and their tasks go with the scheduler (airflow_local_settings); each running task
-    loses one try.
+    The workers and their tasks die with the scheduler (see airflow_local_settings). Each running
+    task loses one try.
     """
 
     def start(self) -> None:
-        """Fork the workers, with the libraries where they are forked."""
+        """Import the libraries if the workers are forks, and start the workers."""
         if self.is_mp_using_fork:
             for library in _LIBRARIES:
                 importlib.import_module(library)
@@ -53,15 +53,15 @@ class StrictLocalExecutor(LocalExecutor):
     def _check_workers(self) -> None:
         dead = [pid for pid, worker in self.workers.items() if not worker.is_alive()]
         if dead:
-            _leave(f"worker {', '.join(map(str, dead))} died")
+            _exit(f"worker {', '.join(map(str, dead))} died")
         super()._check_workers()
 
     def end(self) -> None:
-        """Leave without waiting for the running tasks."""
-        _leave("the scheduler ends")
+        """Exit without waiting for the running tasks."""
+        _exit("the scheduler ends")
 
 
-def _leave(reason: str) -> NoReturn:
-    print(f"StrictLocalExecutor: {reason}; leaving at once.", file=sys.stderr, flush=True)
+def _exit(reason: str) -> NoReturn:
+    print(f"StrictLocalExecutor: {reason}; exiting at once.", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)

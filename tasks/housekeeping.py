@@ -1,4 +1,4 @@
-"""What would grow without end: the logs of tasks."""
+"""Removing what would grow without limit: the logs of tasks."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ _DAY_S = 86_400
 
 
 def remove_old_files(root: Path, days: float) -> int:
-    """Delete the files below `root` that nobody wrote to for `days`; returns how many.
+    """Delete the files below `root` that have not changed for `days`; returns their number.
 
-    A folder goes when it has been empty for as long: a task may just have made it for its log.
+    A folder is deleted when it has been empty for as long: a task may just have made it for its
+    log.
     """
-    before = time.time() - days * _DAY_S
+    limit = time.time() - days * _DAY_S
     removed = 0
-    for folder, _, files in os.walk(root, topdown=False):
-        there = Path(folder)
-        empty_since = there.stat().st_mtime
-        for file in map(there.joinpath, files):
-            with suppress(FileNotFoundError):  # somebody else removed it
-                if file.lstat().st_mtime < before:
+    for name, _, files in os.walk(root, topdown=False):
+        folder = Path(name)
+        last_change = folder.stat().st_mtime
+        for file in map(folder.joinpath, files):
+            with suppress(FileNotFoundError):  # removed by somebody else
+                if file.lstat().st_mtime < limit:
                     file.unlink()
                     removed += 1
-        if there != root and empty_since < before:
-            with suppress(OSError):  # something is in it
-                there.rmdir()
+        if folder != root and last_change < limit:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
     return removed

@@ -1,4 +1,4 @@
-"""What can be told of the compose file without an engine."""
+"""Checks of the compose file that need no engine."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tasks.stack.embedded import airflow
 TEXT = (REPOSITORY / "docker-compose.yaml").read_text()
 EXAMPLE = (REPOSITORY / ".env.example").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
-OF_THE_SHELL = {"PWD"}
+SHELL_VARIABLES = {"PWD"}
 
 
 def test_every_variable_is_explained_and_no_other() -> None:
-    used = set(re.findall(r"\$\{([A-Z0-9_]+)", TEXT)) - OF_THE_SHELL | {"COMPOSE_IGNORE_ORPHANS"}
+    used = set(re.findall(r"\$\{([A-Z0-9_]+)", TEXT)) - SHELL_VARIABLES | {"COMPOSE_IGNORE_ORPHANS"}
     assert set(re.findall(r"^#([A-Z0-9_]+)=", EXAMPLE, re.MULTILINE)) == used
 
 
 def test_the_example_says_the_defaults() -> None:
     shown = dict(re.findall(r"^#([A-Z0-9_]+)=(\S*)", EXAMPLE, re.MULTILINE))
     for name, default in re.findall(r"\$\{([A-Z0-9_]+):-([^${}]*)\}", TEXT):
-        if name not in {"MLOPS_DOMAIN", *OF_THE_SHELL}:  # a URL needs some host
+        if name not in {"MLOPS_DOMAIN", *SHELL_VARIABLES}:  # a URL needs some host
             assert default == shown[name], name
 
 
@@ -37,8 +37,8 @@ def test_our_own_variables_are_settings() -> None:
         for name in service.get("environment", {})
         if name.startswith("MLOPS_") and service["image"].endswith("/airflow")
     }
-    of_others = {"MLOPS_SECRETS", "MLOPS_PROFILES", "MLOPS_ADMIN_DATABASE", "MLOPS_ROLES"}
-    assert given - of_others <= known
+    not_settings = {"MLOPS_SECRETS", "MLOPS_PROFILES", "MLOPS_ADMIN_DATABASE", "MLOPS_ROLES"}
+    assert given - not_settings <= known
 
 
 def test_both_stacks_read_the_same_settings_of_airflow() -> None:
@@ -52,7 +52,7 @@ def test_both_stacks_read_the_same_settings_of_airflow() -> None:
     assert common.isdisjoint(SERVICES["airflow-scheduler"]["environment"])
 
 
-def test_no_password_stands_in_it() -> None:
+def test_it_contains_no_password() -> None:
     assert not re.search(r"password['\"]?\s*[:=]\s*['\"]?\w", TEXT, re.IGNORECASE)
 
 

@@ -1,8 +1,7 @@
-"""Airflow's tables, its user `admin` with the stack's password, and the pool of search slots.
+"""Creates Airflow's tables, its user `admin`, and the pool of search slots.
 
-Each of them is made once; the password is set again when it changed. Everything in one process,
-because Airflow takes seconds to import, and because a password given to its command line would
-stand in the process list.
+Existing ones stay, but a changed password is set again. One process does it all, because importing
+Airflow takes seconds, and because a password on the command line would show in the process list.
 """
 
 from __future__ import annotations
@@ -20,28 +19,28 @@ POOL = "training"
 
 
 def main() -> None:
-    """Migrate, then make the user and the pool."""
+    """Migrate the database, then create the user and the pool."""
     db.upgradedb()
     make_admin((Path("/run/secrets/cli") / "mlops_airflow_password").read_text())
     if Pool.get_pool(POOL) is None:
         slots = len(os.sched_getaffinity(0))
         Pool.create_or_update_pool(POOL, slots, "Search slots", include_deferred=False)
-        print(f"made pool {POOL} of {slots} slots")
+        print(f"created pool {POOL} with {slots} slots")
 
 
 def make_admin(password: str) -> None:
-    """Make the user, or give it its present password."""
+    """Create the user, or set its current password."""
     with get_application_builder() as builder:
         manager = builder.sm
         user = manager.find_user(ADMIN)
         if user is None:
             role = manager.find_role("Admin")
             if not manager.add_user(ADMIN, "Admin", "", "admin@localhost", role, password):
-                raise RuntimeError("Airflow's user could not be made; the reason is above.")
-            print(f"made user {ADMIN}")
+                raise RuntimeError("Airflow's user could not be created; see the log above.")
+            print(f"created user {ADMIN}")
         elif not check_password_hash(user.password, password):
             manager.reset_password(user.id, password)
-            print(f"gave user {ADMIN} its new password")
+            print(f"set the new password of user {ADMIN}")
 
 
 if __name__ == "__main__":

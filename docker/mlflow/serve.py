@@ -1,8 +1,8 @@
-"""Becomes MLflow's server, with its own login when MLOPS_MLFLOW_LOGIN is on.
+"""Becomes MLflow's server, with a login if MLOPS_MLFLOW_LOGIN is on.
 
-Its arguments are the options of `mlflow server`. The embedded stack runs it too. A program and not
-a line of the compose file, because what MLflow takes from the environment only (the key that signs
-its forms) must not stand in the container's description.
+The arguments are the options of `mlflow server`. The embedded stack runs this program, too. MLflow
+reads the key that signs its forms only from the environment. This program sets it, because in the
+compose file it would show in the container's description.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ auth_cache_ttl_seconds = 60
 
 
 def main() -> None:
-    """Prepare the login if there is to be one, and start the server."""
+    """Prepare the login if it is on, and start the server."""
     command = ["server", *sys.argv[1:]]
     login = os.environ["MLOPS_MLFLOW_LOGIN"]
     if login not in {"on", "off"}:
@@ -40,21 +40,21 @@ def main() -> None:
     import mlflow.server
     from mlflow.cli import cli
 
-    mlflow.server._exec_cmd = become  # noqa: SLF001 - its command has no option for it
+    mlflow.server._exec_cmd = become  # noqa: SLF001 - the command has no option for this
     cli(command)
 
 
 def become(command: list[str], extra_env: Mapping[str, str], **_: Any) -> NoReturn:
-    """Be the server that MLflow's command else starts as a child.
+    """Become the server, which MLflow's command would start as a child.
 
-    The command would stay beside it, and hold 190 MB of libraries only to wait. Killed, it leaves
-    the child behind, which holds the port for which the next one then waits for ever.
+    The command would wait for the child and use 190 MB of memory. If it was killed, the child would
+    keep the port, and the next server would wait for that port forever.
     """
     os.execvpe(command[0], command, os.environ | extra_env)  # noqa: S606
 
 
 def prepare_login() -> None:
-    """Configure MLflow's login and make its users, or give them their present passwords."""
+    """Configure MLflow's login, and create its users or set their current passwords."""
     database = os.environ["MLFLOW_BACKEND_STORE_URI"]
     password = (SECRETS / "admin_password").read_text()
     configuration = Path("/tmp/basic_auth.ini")  # noqa: S108 - the container's own
@@ -68,7 +68,7 @@ def prepare_login() -> None:
     store = SqlAlchemyStore()
     store.init_db(database)
     tasks = (SECRETS / "tasks_password").read_text()
-    # `tasks` too is an admin: it must reach what was made while there was no login.
+    # `tasks` is an admin, too: it must reach what was made while the login was off.
     for user, secret in (("admin", password), ("tasks", tasks)):
         if store.has_user(user):
             store.update_user(user, password=secret, is_admin=True)

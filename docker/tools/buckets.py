@@ -1,4 +1,4 @@
-"""Makes the object store's buckets and users, each with the rights to its own buckets only."""
+"""Creates the object store's buckets and users; each user can access only its own buckets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minio.error import MinioAdminException
 
 SECRETS = Path("/run/secrets/buckets")
 GRANTS = {"mlflow": ("mlflow",), "tasks": ("data", "captures"), "serving": ("captures",)}
-"""User -> buckets that it may use."""
+"""User -> the buckets that it can access."""
 READ = ("s3:GetObject",)
 WRITE = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 LIST = ("s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads")
@@ -22,14 +22,14 @@ DELETE = ("s3:DeleteObject",)
 ACTIONS = {
     "mlflow": (LIST, READ + WRITE + DELETE),
     "tasks": (LIST, READ + WRITE + DELETE),
-    # A model's server adds captures; it reads and removes none.
+    # A model's server adds captures, but neither reads nor deletes them.
     "serving": (("s3:GetBucketLocation",), WRITE),
 }
-"""User -> what it may do with such a bucket, and with the objects in it."""
+"""User -> the allowed actions on its buckets, and on the objects in them."""
 
 
 def main() -> None:
-    """Make all that is missing; every call can be repeated."""
+    """Create what is missing; can be repeated."""
     credentials = StaticProvider(secret("root_user"), secret("root_password"))
     endpoint = os.environ["STORE_ADDRESS"]
     client = Minio(endpoint=endpoint, credentials=credentials, secure=False)
@@ -37,13 +37,13 @@ def main() -> None:
     for bucket in sorted({bucket for buckets in GRANTS.values() for bucket in buckets}):
         if not client.bucket_exists(bucket_name=bucket):
             client.make_bucket(bucket_name=bucket)
-            print(f"made bucket {bucket}")
+            print(f"created bucket {bucket}")
     for user in GRANTS:
         grant(admin, user)
 
 
 def grant(admin: MinioAdmin, user: str) -> None:
-    """Make the user with its policy."""
+    """Create a user with its policy."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(policy(user), file)
         file.flush()
@@ -54,11 +54,11 @@ def grant(admin: MinioAdmin, user: str) -> None:
     except MinioAdminException as error:
         if "already in effect" not in str(error):
             raise
-    print(f"user {user} may use {', '.join(GRANTS[user])}")
+    print(f"user {user} can access {', '.join(GRANTS[user])}")
 
 
 def policy(user: str) -> dict[str, object]:
-    """What the user may do, in the store's words."""
+    """A user's policy in the store's syntax."""
     on_bucket, on_objects = ACTIONS[user]
     names = [f"arn:aws:s3:::{bucket}" for bucket in GRANTS[user]]
     return {
@@ -75,7 +75,7 @@ def policy(user: str) -> dict[str, object]:
 
 
 def secret(name: str) -> str:
-    """A secret from this job's volume."""
+    """A secret from the volume of this job."""
     return (SECRETS / name).read_text()
 
 

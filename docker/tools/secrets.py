@@ -1,8 +1,8 @@
-"""Makes every password once, and gives each service the files that it needs and no others.
+"""Creates all passwords once, and gives each service only the files that it needs.
 
-/secrets holds one file a password and is mounted nowhere else; /for/READER is a volume of that
-reader alone, written anew from /secrets at every start. A file in /given wins over a made one:
-keys of a store or a database that is not ours. Needs root, to give files to their readers.
+/secrets holds one file per password and is mounted only here. /for/READER is the volume of a single
+reader, which is rewritten from /secrets at every start. A file in /given replaces a generated
+password: use it for the keys of your own store or database. Changing the files' owners needs root.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 
 KEPT, GIVEN, READERS = Path("/secrets"), Path("/given"), Path("/for")
 AIRFLOW, MLFLOW, MINIO, TOOLS, REDIS, GATEWAY = 50000, 10001, 10002, 10003, 10004, 10005
-"""User ids of the containers; the group is always 0."""
+"""User ids of the containers; the group id is always 0."""
 
 
 def main() -> None:
-    """Make what is missing, then write every reader's files."""
+    """Create missing secrets, then write the files of every reader."""
     KEPT.chmod(0o700)
     for name, (uid, files) in readers(all_secrets()).items():
         folder = READERS / name
@@ -34,13 +34,13 @@ def main() -> None:
 
 def all_secrets() -> dict[str, str]:
     """Every secret by name."""
-    made: dict[str, Callable[[], str]] = {
+    makers: dict[str, Callable[[], str]] = {
         "postgres_superuser": password,
         "postgres_airflow": password,
         "postgres_mlflow": password,
         "postgres_mlops": password,
         "minio_root": password,
-        # Key ids are no secrets; of a store that is not ours they are given with its secrets.
+        # Key ids are not secret, but your own store has its own ids.
         "s3_mlflow_key": lambda: "mlflow",
         "s3_mlflow": password,
         "s3_tasks_key": lambda: "tasks",
@@ -56,16 +56,16 @@ def all_secrets() -> dict[str, str]:
         "mlflow_flask": password,
         "redis": password,
     }
-    return {name: once(name, make) for name, make in made.items()}
+    return {name: once(name, make) for name, make in makers.items()}
 
 
 def password() -> str:
-    """32 random bytes, in characters that need no quoting anywhere."""
+    """32 random bytes as hexadecimal digits, which need no quoting anywhere."""
     return secrets.token_hex(32)
 
 
 def once(name: str, make: Callable[[], str]) -> str:
-    """The given value, else the kept one, else a new one."""
+    """The value that is given, or else stored, or else new."""
     given, kept = GIVEN / name, KEPT / name
     if given.exists():
         write(kept, given.read_text().strip(), 0)
@@ -74,81 +74,83 @@ def once(name: str, make: Callable[[], str]) -> str:
     return kept.read_text()
 
 
-def readers(known: Mapping[str, str]) -> dict[str, tuple[int, dict[str, str]]]:
+def readers(values: Mapping[str, str]) -> dict[str, tuple[int, dict[str, str]]]:
     """User id and files of each reader."""
-    postgres = {role: known[f"postgres_{role}"] for role in ("airflow", "mlflow", "mlops")}
-    root = {"root_user": "root", "root_password": known["minio_root"]}
-    tasks = {
-        "aws_access_key_id": known["s3_tasks_key"],
-        "aws_secret_access_key": known["s3_tasks"],
-        "mlflow_credentials": "[mlflow]\n"
-        "mlflow_tracking_username = tasks\n"
-        f"mlflow_tracking_password = {known['mlflow_tasks']}\n",
+    databases = {role: values[f"postgres_{role}"] for role in ("airflow", "mlflow", "mlops")}
+    minio = {"root_user": "root", "root_password": values["minio_root"]}
+    users = {user: values[f"s3_{user}"] for user in ("mlflow", "tasks", "serving")}
+    database = {
+        "pgpass": passfile({"*": values["postgres_superuser"]}),
+        "roles.json": json.dumps(databases),
+    }
+    redis = {
+        "redis.conf": f'requirepass {values["redis"]}\nsave ""\nappendonly no\n',
+        "password": values["redis"],
     }
     return {
-        # Read by root and by the image's own postgres user, whose id differs between images.
-        "postgres": (0, {"superuser": known["postgres_superuser"]}),
-        "database": (
-            AIRFLOW,
-            {
-                "pgpass": passfile({"*": known["postgres_superuser"]}),
-                "roles.json": json.dumps(postgres),
-            },
-        ),
-        "minio": (MINIO, root),
-        "buckets": (
-            TOOLS,
-            root | {user: known[f"s3_{user}"] for user in ("mlflow", "tasks", "serving")},
-        ),
-        "mlflow": (
-            MLFLOW,
-            {
-                "pgpass": passfile({"mlflow": postgres["mlflow"]}),
-                "aws_credentials": "[default]\n"
-                f"aws_access_key_id = {known['s3_mlflow_key']}\n"
-                f"aws_secret_access_key = {known['s3_mlflow']}\n",
-                "admin_password": known["mlflow_admin"],
-                "tasks_password": known["mlflow_tasks"],
-                "flask_key": known["mlflow_flask"],
-            },
-        ),
-        "airflow": (
-            AIRFLOW,
-            tasks
-            | {
-                "pgpass": passfile({role: postgres[role] for role in ("airflow", "mlops")}),
-                "fernet_key": known["airflow_fernet_key"],
-                "jwt_secret": known["airflow_jwt"],
-                "api_secret_key": known["airflow_api"],
-                "broker_url": f"redis://:{known['redis']}@redis:6379/0",
-            },
-        ),
-        "cli": (
-            AIRFLOW,
-            tasks
-            | {
-                "pgpass": passfile({"mlops": postgres["mlops"]}),
-                "mlops_airflow_password": known["airflow_admin"],
-                "mlops_mlflow_password": known["mlflow_admin"],
-            },
-        ),
-        "redis": (
-            REDIS,
-            {
-                "redis.conf": f'requirepass {known["redis"]}\nsave ""\nappendonly no\n',
-                "password": known["redis"],
-            },
-        ),
+        # Read by root and by the image's user postgres, whose id differs between images.
+        "postgres": (0, {"superuser": values["postgres_superuser"]}),
+        "database": (AIRFLOW, database),
+        "minio": (MINIO, minio),
+        "buckets": (TOOLS, minio | users),
+        "mlflow": (MLFLOW, mlflow_files(values, databases)),
+        "airflow": (AIRFLOW, airflow_files(values, databases)),
+        "cli": (AIRFLOW, cli_files(values, databases)),
+        "redis": (REDIS, redis),
+    }
+
+
+def mlflow_files(values: Mapping[str, str], databases: Mapping[str, str]) -> dict[str, str]:
+    """The files of MLflow's server."""
+    return {
+        "pgpass": passfile({"mlflow": databases["mlflow"]}),
+        "aws_credentials": "[default]\n"
+        f"aws_access_key_id = {values['s3_mlflow_key']}\n"
+        f"aws_secret_access_key = {values['s3_mlflow']}\n",
+        "admin_password": values["mlflow_admin"],
+        "tasks_password": values["mlflow_tasks"],
+        "flask_key": values["mlflow_flask"],
+    }
+
+
+def airflow_files(values: Mapping[str, str], databases: Mapping[str, str]) -> dict[str, str]:
+    """The files of Airflow and its tasks."""
+    return tasks_files(values) | {
+        "pgpass": passfile({role: databases[role] for role in ("airflow", "mlops")}),
+        "fernet_key": values["airflow_fernet_key"],
+        "jwt_secret": values["airflow_jwt"],
+        "api_secret_key": values["airflow_api"],
+        "broker_url": f"redis://:{values['redis']}@redis:6379/0",
+    }
+
+
+def cli_files(values: Mapping[str, str], databases: Mapping[str, str]) -> dict[str, str]:
+    """The files of the command line."""
+    return tasks_files(values) | {
+        "pgpass": passfile({"mlops": databases["mlops"]}),
+        "mlops_airflow_password": values["airflow_admin"],
+        "mlops_mlflow_password": values["mlflow_admin"],
+    }
+
+
+def tasks_files(values: Mapping[str, str]) -> dict[str, str]:
+    """The files that give access to the store and to MLflow."""
+    return {
+        "aws_access_key_id": values["s3_tasks_key"],
+        "aws_secret_access_key": values["s3_tasks"],
+        "mlflow_credentials": "[mlflow]\n"
+        "mlflow_tracking_username = tasks\n"
+        f"mlflow_tracking_password = {values['mlflow_tasks']}\n",
     }
 
 
 def passfile(passwords: Mapping[str, str]) -> str:
-    """A password file of libpq, for any server."""
+    """A libpq password file that is valid for any server."""
     return "".join(f"*:*:*:{role}:{secret}\n" for role, secret in passwords.items())
 
 
 def write(path: Path, text: str, uid: int) -> None:
-    """Write a file for one user, whole or not at all; what is right already stays as it is."""
+    """Write a file for a user, whole or not at all; do nothing if it is already right."""
     mode = 0o400 if uid or path.parent == KEPT else 0o444
     if path.exists() and path.read_text() == text:
         state = path.stat()

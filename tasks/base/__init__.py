@@ -1,1 +1,1 @@
-"""What every room uses: errors, settings, references, processes, memory, files."""
+"""What every room uses: errors, settings, references, processes, memory, files, HTTP."""

@@ -1,4 +1,4 @@
-"""What a user types: `./mlops COMMAND`, or the same in a container of the compose stack."""
+"""The command lines that messages suggest, in the form that this stack needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COMPOSE = {
 
 
 def typed(command: str) -> str:
-    """The line that runs a command of ours on this stack."""
+    """What to type for `./mlops COMMAND` on this stack."""
     if settings().stack == "embedded":
         return f"./mlops {command}"
     first, _, rest = command.partition(" ")

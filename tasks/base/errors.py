@@ -1,13 +1,10 @@
-"""Errors that say what happened, why, and the way out."""
+"""Errors that say what happened, why, and how to fix it."""
 
 from __future__ import annotations
 
 
 class MlopsError(Exception):
-    """Base of the project's own errors.
-
-    `what` happened, `why`, and the `fix`; the last two may be empty when `what` says it all.
-    """
+    """Base of the project's own errors; `why` and `fix` may be empty if `what` says it all."""
 
     exit_code = 1
 
@@ -17,24 +14,24 @@ class MlopsError(Exception):
 
 
 class UserError(MlopsError, ValueError):
-    """Bad input: a file, a parameter, data. Trying again cannot help, so nobody does."""
+    """Bad input: a file, a parameter, data. Airflow does not retry it."""
 
     exit_code = 2
 
 
 class UnavailableError(MlopsError, ConnectionError):
-    """A server did not answer. It may pass, so a task that meets it is tried again."""
+    """A server did not answer. This may pass, so Airflow retries the task."""
 
     exit_code = 3
 
 
 class RunFailedError(MlopsError):
-    """A DAG run, a search or a deployment ended badly."""
+    """A DAG run, a search or a deployment failed."""
 
     exit_code = 4
 
 
 class ConflictError(MlopsError):
-    """Somebody else's change came first: what was asked no longer fits what is."""
+    """Somebody else made a change first, and the request no longer applies."""
 
     exit_code = 5

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Writing files whole or not at all, even across a power failure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Have a file, or a folder with all in it, on the disk.
+    """Flush a file, or a folder and all that it contains, to the disk.
 
-    Only a rename after this shows either nothing or all: else what was renamed may be empty files.
+    Call it before a rename: a power failure could otherwise leave empty files under the new name.
     """
-    for one in (*path.rglob("*"), path):
-        descriptor = os.open(one, os.O_RDONLY)
+    for entry in (*path.rglob("*"), path):
+        descriptor = os.open(entry, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -22,7 +22,7 @@ def sync(path: Path) -> None:
 
 
 def beside(path: Path) -> Path:
-    """A name for this process alone; what a killed one of the same id left there is removed."""
+    """A temporary path of this process; removes what a killed process of the same id left there."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     if part.is_dir() and not part.is_symlink():
         shutil.rmtree(part)
@@ -31,7 +31,7 @@ def beside(path: Path) -> Path:
 
 
 def replace(path: Path, text: str) -> bool:
-    """Write a text file, whole or not at all; tells whether its content changed."""
+    """Write a text file, whole or not at all; returns whether its content changed."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
     part = beside(path)
@@ -42,6 +42,6 @@ def replace(path: Path, text: str) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file, in hexadecimal."""
+    """The hexadecimal SHA-256 digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""One HTTP request to a server that may not answer."""
+"""HTTP requests to servers that may not answer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ HOST = "127.0.0.1"
 TIMEOUT_S = 3.0
 
 
-def get(
-    port: int, path: str, *, host: str = HOST, timeout: float = TIMEOUT_S
-) -> tuple[int, bytes] | None:
-    """Status and body of a GET, by default on this machine; `None` when nobody answers."""
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+def get(port: int, path: str, *, host: str = HOST) -> tuple[int, bytes] | None:
+    """Status and body of a GET request; `None` if the server does not answer."""
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -1,4 +1,4 @@
-"""How much memory this machine or container has, and how much of it processes hold."""
+"""How much memory this machine or container has, and how much of it processes use."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def total() -> int:
-    """Bytes of memory of this machine, or of this container if it has less."""
+    """Bytes of memory that this machine has, or this container if it is limited to less."""
     return min([psutil.virtual_memory().total, *_cgroup_limits()])
 
 
 def held(pids: list[int]) -> int:
-    """Bytes that processes hold in memory; one that has ended holds none."""
+    """Resident bytes of processes; a process that has ended counts as 0."""
     used = 0
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
@@ -27,17 +27,17 @@ def held(pids: list[int]) -> int:
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all that descend from it (on Linux; elsewhere the process alone)."""
-    found = [pid]
-    for parent in found:  # it grows meanwhile
+    """A process and its descendants (on Linux; elsewhere only the process)."""
+    pids = [pid]
+    for parent in pids:  # the list grows during the loop
         for file in Path(f"/proc/{parent}/task").glob("*/children"):
             with suppress(OSError):  # the thread has ended
-                found += map(int, file.read_text().split())
-    return found
+                pids += map(int, file.read_text().split())
+    return pids
 
 
 def kernel_kills() -> int:
-    """How many processes the kernel has ended for want of memory since it started (Linux only)."""
+    """How many processes the kernel has killed for lack of memory since boot (Linux only)."""
     with suppress(OSError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             name, _, count = line.partition(" ")
@@ -47,14 +47,14 @@ def kernel_kills() -> int:
 
 
 def text(size: int) -> str:
-    """An amount as people write it."""
+    """A size in bytes as people write it."""
     if size < GIGABYTE:
         return f"{size / MEGABYTE:.0f} MB"
     return f"{size / GIGABYTE:.3g} GB"
 
 
 def _cgroup_limits() -> Iterator[int]:
-    """Limits of the control groups that this process is in, of either version (Linux only)."""
+    """Memory limits of this process's control groups, version 1 or 2 (Linux only)."""
     memberships: list[str] = []
     with suppress(OSError):
         memberships = Path("/proc/self/cgroup").read_text().splitlines()
@@ -67,7 +67,7 @@ def _cgroup_limits() -> Iterator[int]:
         else:
             continue
         group = PurePosixPath(path.lstrip("/"))
-        for one in (group, *group.parents):
-            # In a container the path is that of the host, and the top is the container's own.
+        for ancestor in (group, *group.parents):
+            # Inside a container the path is the host's, and the root is the container's own group.
             with suppress(OSError, ValueError):  # "max": no limit
-                yield int((folder / one / file).read_text())
+                yield int((folder / ancestor / file).read_text())

@@ -1,7 +1,7 @@
-"""Processes that end when they should: with their parent, with their group, or when stopped.
+"""Ending processes in time: with their parent, with their group, or after they are stopped.
 
-Run as a program (`python -I -S process.py PID SECONDS`) this file is the guardian of `guarded`,
-so it imports nothing but the standard library.
+Run as a program (`python -I -S process.py PID SECONDS`), this file is the guardian that `guarded`
+starts. It therefore imports only the standard library.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ _STOPPED = "T"
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends (Linux only).
+    """Let the kernel kill this process when the thread that started it ends (Linux only).
 
-    `parent` is the starter's process id: if it went before this call, this process leaves now.
+    `parent` is the process id of the starter. If that has ended before this call, this process
+    exits now.
     """
     if sys.platform == "linux":
-        import ctypes  # the guardian does without
+        import ctypes  # not needed by the guardian
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -33,10 +34,10 @@ def die_with_parent(parent: int) -> None:
 
 
 def end_group_at_eof(pipe: int) -> None:
-    """Kill this process group once no process holds the write end of `pipe` any more.
+    """Kill this process group as soon as no process holds the write end of `pipe`.
 
-    A process of its own does it: a thread would need the interpreter, which a long call into C
-    holds, and the kernel's death signal reaches no grandchild (joblib's workers lived on).
+    A separate process watches the pipe. A thread would need the interpreter lock, which a long call
+    into C holds, and the kernel's death signal does not reach grandchildren (joblib's workers).
     """
     subprocess.Popen(
         ["/bin/sh", "-c", "read -r line; kill -KILL 0"],
@@ -48,19 +49,19 @@ def end_group_at_eof(pipe: int) -> None:
 
 
 def kill_group(leader: int) -> None:
-    """Kill all that is left of the process group that `leader` led."""
+    """Kill the remaining processes of the group that `leader` led."""
     with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
         os.killpg(leader, signal.SIGKILL)
 
 
 def offer_to_oom_killer() -> None:
-    """Make this process the first to go when memory runs out (Linux only)."""
+    """Make this process the kernel's first choice when memory runs out (Linux only)."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -68,17 +69,17 @@ def cores() -> int:
 
 @contextmanager
 def guarded(seconds: int = 10) -> Iterator[None]:
-    """Meanwhile, have this process killed once it was stopped (SIGSTOP) for `seconds`.
+    """Within the block, kill this process once it has been stopped (SIGSTOP) for `seconds`.
 
-    A stopped task is noticed by nobody: Airflow's supervisor sends the heartbeats. Killed, it is
-    tried again. The guardian goes when this process goes.
+    Airflow does not notice a stopped task, because its supervisor sends the heartbeats. A killed
+    task is retried. The guardian ends with this process.
     """
     guardian = subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(seconds)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # a signal to this process's group must not reach it
+        start_new_session=True,  # a signal to this process's group must not reach the guardian
     )
     try:
         yield
@@ -88,7 +89,7 @@ def guarded(seconds: int = 10) -> Iterator[None]:
 
 
 def state(pid: int) -> str:
-    """The state's letter as `ps` shows it (`T`: stopped), or nothing when there is no process."""
+    """The state's letter as `ps` shows it (`T` is stopped); empty if there is no such process."""
     if sys.platform == "linux":
         try:
             status = Path(f"/proc/{pid}/status").read_text()

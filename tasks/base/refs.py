@@ -1,4 +1,4 @@
-"""The small JSON references that pass from task to task: URIs, run ids, versions; never data."""
+"""The small JSON references that tasks pass on: URIs, run ids, versions; never data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Ref(BaseModel):
 
 
 class RunRef(Ref):
-    """One DAG run: its parent MLflow run, the pipeline as resolved for it, and its snapshot."""
+    """A DAG run: its parent MLflow run, its resolved pipeline, and its snapshot."""
 
     name: str
     run_id: str
@@ -27,13 +27,13 @@ class RunRef(Ref):
 
 
 class SlotRef(RunRef):
-    """One slot of a search."""
+    """A slot of a search."""
 
     slot: int
 
     @property
     def run(self) -> RunRef:
-        """The run that it is a slot of."""
+        """The run that this slot belongs to."""
         return RunRef(**self.model_dump(exclude={"slot"}))
 
 
@@ -51,17 +51,17 @@ class VersionRef(RunRef):
 
 
 class DecisionRef(VersionRef):
-    """The gate's verdict on a version, made against `champion` (none: the first)."""
+    """The gate's verdict on a version against `champion` (`None` for the first version)."""
 
     verdict: Verdict
     promote: bool
-    """The verdict under the gate's mode: `dry_run` and `disabled` promote whatever the verdict."""
+    """Whether to promote under the gate's mode: `dry_run` and `disabled` ignore the verdict."""
     champion: int | None
     reason: str
 
 
 class BuildRef(DecisionRef):
-    """A version whose servers ran and passed the smoke test."""
+    """A version whose servers started and passed the smoke test."""
 
     addresses: tuple[str, ...]
     """host:port of each server."""

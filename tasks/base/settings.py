@@ -1,8 +1,8 @@
 """Every setting of the project, read once from the environment and the stack's `env` file.
 
 No other module reads settings from `os.environ` (the stack's `child` only passes it on). The
-embedded stack writes `.mlops/env` (mode 600); a real environment variable of the same name wins
-over the file, so any PostgreSQL, S3 or MLflow can take the place of ours.
+embedded stack writes `.mlops/env` (mode 600). Environment variables override the file, so you can
+use your own PostgreSQL, S3 store or MLflow.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="MLOPS_",
-        env_ignore_empty=True,  # as Compose hands on what is not set
+        env_ignore_empty=True,  # Compose passes unset variables as empty ones
         frozen=True,
         extra="ignore",
         populate_by_name=True,
     )
 
     home: Path = Field(REPOSITORY / ".mlops", description="the state folder")
-    pipelines: Path = Field(REPOSITORY / "pipelines", description="folder of the pipeline files")
+    pipelines: Path = Field(REPOSITORY / "pipelines", description="the folder of pipeline files")
 
     database: str = Field("", description="libpq connection string of the `mlops` database")
     tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
@@ -45,58 +45,61 @@ class Settings(BaseSettings):
     aws_region: str = Field("us-east-1", validation_alias="AWS_DEFAULT_REGION")
     data_bucket: str = Field("data", description="bucket of snapshots, source copies and reports")
     source_map: dict[str, str] = Field(
-        {}, description="JSON: a source's address -> the local file to read in its place"
+        {}, description="JSON: a source's address -> the local file to read instead"
     )
 
     stack: Literal["embedded", "compose"] = Field("embedded", description="who starts the servers")
-    target: Literal["process", "docker"] = Field("process", description="what a model's server is")
+    target: Literal["process", "docker"] = Field("process", description="what runs model servers")
 
     airflow_url: str = Field("", description="base URL of Airflow's api-server")
     airflow_page: str = Field(
-        default_factory=lambda given: given["airflow_url"], description="as a browser reaches it"
+        default_factory=lambda given: given["airflow_url"], description="Airflow's URL for browsers"
     )
     tracking_page: str = Field(
-        default_factory=lambda given: given["tracking_uri"], description="as a browser reaches it"
+        default_factory=lambda given: given["tracking_uri"], description="MLflow's URL for browsers"
     )
     airflow_user: str = "admin"
     airflow_password: SecretStr = SecretStr("")
-    gateway_url: str = Field("", description="base URL of the gateway, as clients see it")
+    gateway_url: str = Field("", description="the gateway's base URL for clients")
     gateway_internal: str = Field(
-        default_factory=lambda given: given["gateway_url"], description="as tasks reach it"
+        default_factory=lambda given: given["gateway_url"],
+        description="the gateway's base URL for tasks",
     )
-    gateway_listen: str = Field("", description="address on which the gateway listens")
+    gateway_listen: str = Field("", description="the address that the gateway listens on")
     gateway_folder: Path = Field(Path(), description="folder of the gateway's routes and upstreams")
-    gateway_plain: str = Field("", description="one more address for tasks, without HTTPS or pages")
-    bind: str = Field("127.0.0.1", description="address on which it is published")
-    domain: str = Field("", description="the gateway's public name; with one it speaks HTTPS")
-    tls: Literal["acme", "internal"] = Field("acme", description="who signs its certificate")
-    mlflow_password: SecretStr = Field(SecretStr(""), description="of MLflow's user admin")
-    mlflow_login: bool = Field(False, description="whether MLflow asks who is there")
+    gateway_plain: str = Field("", description="a second address, for tasks: no HTTPS, no pages")
+    bind: str = Field("127.0.0.1", description="the host address that publishes the gateway")
+    domain: str = Field("", description="the gateway's public name, which turns on HTTPS")
+    tls: Literal["acme", "internal"] = Field("acme", description="who signs the certificate")
+    mlflow_password: SecretStr = Field(SecretStr(""), description="password of MLflow's admin")
+    mlflow_login: bool = Field(False, description="whether MLflow asks for a login")
     published: dict[str, str] = Field(
-        {}, description="JSON: service -> its address on the host, of the compose stack"
+        {}, description="JSON: service of the compose stack -> its address on the host"
     )
 
     project_run: str = Field(
-        "", validation_alias="MLFLOW_RUN_ID", description="the run of a call of `mlflow run`"
+        "", validation_alias="MLFLOW_RUN_ID", description="the run that `mlflow run` has made"
     )
 
-    log_days: float = Field(30, gt=0, description="how long logs of tasks are kept")
-    git_commit: str = Field("", description="of the code, where no git is to ask")
+    log_days: float = Field(30, gt=0, description="how many days task logs are kept")
+    git_commit: str = Field("", description="the code's commit, where git is not available")
 
     docker_host: str | None = Field(None, validation_alias="DOCKER_HOST")
-    docker_network: str = Field("", description="the models' network; none: ports on 127.0.0.1")
-    compose_project: str = Field("mlops", description="project whose containers the models' are")
+    docker_network: str = Field(
+        "", description="the network of model containers; empty: ports on 127.0.0.1"
+    )
+    compose_project: str = Field("mlops", description="Compose project of the model containers")
     image_prefix: str = Field("mlops", description="repository of the models' images")
-    base_image: str = Field("python:3.11-slim", description="what the models' images are built on")
+    base_image: str = Field("python:3.11-slim", description="base of the models' images")
 
 
 def connection_variable(name: str) -> str:
-    """Name of the variable that holds an Airflow connection, by Airflow's convention."""
+    """The environment variable in which Airflow looks for a connection."""
     return f"AIRFLOW_CONN_{name.upper()}"
 
 
 def airflow_connection(name: str) -> str | None:
-    """An Airflow connection, its URI or JSON, from the environment."""
+    """An Airflow connection, as a URI or JSON, from the environment."""
     return os.environ.get(connection_variable(name))
 
 
@@ -104,10 +107,10 @@ def airflow_connection(name: str) -> str | None:
 def settings() -> Settings:
     """The settings of this process."""
     home = Path(os.environ.get("MLOPS_HOME", REPOSITORY / ".mlops"))
-    ours = dotenv_values(home / "env")
+    stack_env = dotenv_values(home / "env")
     keys: dict[str, Any] = {}
     if not STORE_ADDRESSES & os.environ.keys():
-        # Keys in a user's shell are for another store than the one in our file.
-        keys = {name: ours[name] for name in STORE_KEYS & ours.keys()}
+        # Without an address, keys in the user's shell belong to another store than the stack's.
+        keys = {name: stack_env[name] for name in STORE_KEYS & stack_env.keys()}
     secrets = os.environ.get("MLOPS_SECRETS")
     return Settings(_env_file=home / "env", _secrets_dir=secrets, **keys)

@@ -15,8 +15,8 @@ def application() -> typer.Typer:
     from tasks.cli import checks, demo, files, predict, register, registry, run, stack
 
     app = typer.Typer(
-        help="From one YAML file to a tuned, judged, promoted and served model.",
-        epilog="`./mlops lock` writes the locked requirements again; with --check it tries them.",
+        help="From one YAML file to a model that is tuned, judged, promoted and served.",
+        epilog="`./mlops lock` updates the locked requirements; `--check` tests that they resolve.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -28,7 +28,7 @@ def application() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; our own errors become a message and an exit code."""
+    """Run the command line; turn the project's own errors into a message and an exit code."""
     try:
         application()(prog_name="mlops")
     except MlopsError as error:

@@ -1,4 +1,4 @@
-"""What the command line prints with: standard output, standard error, and errors in words."""
+"""Consoles for standard output and standard error, and the display of errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ err = Console(stderr=True)
 
 
 def show(error: MlopsError) -> None:
-    """An error as a person reads it."""
+    """Print an error: what happened, why, and the fix."""
     err.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False, soft_wrap=True)
     if error.why:
         err.print(escape(error.why), style="dim", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`./mlops demo`: the main job, from nothing to a served prediction."""
+"""`./mlops demo`: from nothing to a served prediction."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="e.g. --set trials=12 --set force=true")
+        list[str] | None,
+        typer.Option("--set", help="change the run, e.g. --set trials=12 --set force=true"),
     ] = None,
 ) -> None:
-    """Start the stack, train and promote a model of the diabetes data, ask it for a prediction."""
+    """Start the stack, train and promote a model on the diabetes data, and request a prediction."""
     started = False
     triggered = ""
     try:
         started = _start()
-        run_id = _under_way()
+        run_id = _active_run()
         if run_id:
-            _say(f"following {run_id}, which is under way; --set takes no part in it")
+            _say(f"following the active run {run_id}; --set does not apply to it")
         else:
             run_id = triggered = start(NAME, changes or [])
         out.rule("training", align="left")
@@ -56,7 +57,7 @@ def demo(
 
 
 def _start() -> bool:
-    """Start the embedded stack, or see to it that the compose stack is up; tells which it was."""
+    """Start the embedded stack if it is down (then true); require that the compose stack is up."""
     if settings().stack == "embedded":
         from tasks.stack.embedded import lifecycle
 
@@ -65,7 +66,8 @@ def _start() -> bool:
 
     missing = [name for name, service in status().items() if service.state != "running"]
     if missing:
-        raise UnavailableError(f"The stack is not up: {', '.join(missing)}.", fix=typed("up"))
+        what = f"These services are not running: {', '.join(missing)}."
+        raise UnavailableError(what, fix=typed("up"))
     return False
 
 
@@ -73,19 +75,19 @@ def _say(text: str) -> None:
     out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _under_way() -> str | None:
-    """A DAG run that has not ended: an interrupted demo's, say."""
+def _active_run() -> str | None:
+    """A DAG run that has not ended, such as that of an interrupted demo."""
     airflow = Airflow()
     until_read(airflow, NAME)
     return airflow.active_run(DAG)
 
 
 def _stop(*, started: bool, triggered: str) -> None:
-    """Stop what this command started; the next demo continues from there."""
+    """Stop whatever this command started; the next demo continues from there."""
     from tasks.stack.embedded import lifecycle
 
     if started:
-        _say("\nstopping the stack; ./mlops demo goes on from here")
+        _say("\nstopping the stack; `./mlops demo` continues from here")
         lifecycle.down(report=_say)
     elif triggered:
         _say(f"\nstopping {triggered}")
@@ -93,7 +95,7 @@ def _stop(*, started: bool, triggered: str) -> None:
 
 
 def _show(result: dict[str, Any]) -> None:
-    """The leaderboard, the decision, the endpoint and a prediction."""
+    """Print the leaderboard, the decision, the endpoint and a prediction."""
     from tasks.cli.registry import leaderboard
 
     out.rule(f"leaderboard{' of the last search' if 'unchanged' in result else ''}", align="left")
@@ -102,7 +104,7 @@ def _show(result: dict[str, Any]) -> None:
     _say(result["text"])
     champion = result["champion"]
     if champion is None:
-        raise RunFailedError("No version has passed the gate, so nothing is served.")
+        raise RunFailedError("Nothing is served, because no version has passed the gate.")
     _say(f"Champion: version {champion}")
     out.rule("endpoint", align="left")
     until_served(NAME, champion)
@@ -112,7 +114,7 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def _predict(version: int) -> None:
-    """One real prediction, and the curl that repeats it."""
+    """Request a prediction, and print the curl command for it."""
     from tasks.serving.model_files import fetch, read_card
 
     example = (read_card(fetch(NAME, version)).smoke_test or {})["inputs"]
@@ -131,8 +133,7 @@ def _predict(version: int) -> None:
 
 
 def _places() -> Table:
-    where = settings()
     table = places()
-    table.add_row("endpoint", f"{where.gateway_url}/models/{NAME}/invocations", "")
-    table.add_row("stop it", typed("down"), "")
+    table.add_row("endpoint", f"{settings().gateway_url}/models/{NAME}/invocations", "")
+    table.add_row("to stop", typed("down"), "")
     return table

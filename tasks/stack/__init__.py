@@ -1,1 +1,1 @@
-"""The embedded stack: which servers, how they start and stop, their health."""
+"""The servers: the embedded stack, the compose stack as commands see it, and what they share."""

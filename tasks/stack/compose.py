@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
@@ -21,91 +20,86 @@ _TIMEOUT_S = 3.0
 
 
 def status() -> dict[str, Service]:
-    """Every service, asked at once; `pid` is None, for it says nothing outside its container."""
+    """Every service; `pid` is `None`, because it means nothing outside the container."""
+    config = settings()
+    urls = {
+        "postgres": f"postgresql://{config.published['postgres']}",
+        "store": config.published["store"],
+        "mlflow": config.tracking_page,
+        "airflow": config.airflow_page,
+        "gateway": config.gateway_url,
+    }
     with ThreadPoolExecutor(len(SERVICES)) as pool:
-        pending = {name: pool.submit(check) for name, check in _checks().items()}
-        states = {name: future.result() for name, future in pending.items()}
-    urls = addresses()
+        states = dict(zip(SERVICES, pool.map(_state, SERVICES), strict=True))
     return {name: Service(urls[name], states[name], None) for name in SERVICES}
 
 
-def addresses() -> dict[str, str]:
-    """Where each service is, for whoever sits at the host."""
-    ours = settings()
-    return {
-        "postgres": f"postgresql://{ours.published['postgres']}",
-        "store": ours.published["store"],
-        "mlflow": ours.tracking_page,
-        "airflow": ours.airflow_page,
-        "gateway": ours.gateway_url,
-    }
-
-
 def variables() -> dict[str, str]:
-    """What `tasks.base.settings` reads, as a script on the host needs it.
+    """The variables that a script on the host needs for `tasks.base.settings`.
 
     Raises:
-        UnavailableError: The secrets are not made yet.
+        UnavailableError: The stack has not made its secrets yet.
     """
-    ours = settings()
-    if not ours.aws_secret_access_key:
+    config = settings()
+    if not config.aws_secret_access_key:
         raise UnavailableError("There is no stack yet.", fix="docker compose up -d --wait")
-    where = ours.published
+    published = config.published
     password = quote(_database_password(), safe="")
     login = {
         "MLFLOW_TRACKING_USERNAME": "admin",
-        "MLFLOW_TRACKING_PASSWORD": ours.mlflow_password.get_secret_value(),
+        "MLFLOW_TRACKING_PASSWORD": config.mlflow_password.get_secret_value(),
     }
     return {
-        "MLOPS_DATABASE": f"postgresql://mlops:{password}@{where['postgres']}/mlops",
-        "MLFLOW_TRACKING_URI": where["mlflow"],
-        **(login if ours.mlflow_login else {}),
-        "MLFLOW_S3_ENDPOINT_URL": where["store"],
-        "AWS_ACCESS_KEY_ID": ours.aws_access_key_id or "",
-        "AWS_SECRET_ACCESS_KEY": ours.aws_secret_access_key.get_secret_value(),
-        "AWS_DEFAULT_REGION": ours.aws_region,
-        "MLOPS_AIRFLOW_URL": where["airflow"],
-        "MLOPS_AIRFLOW_USER": ours.airflow_user,
-        "MLOPS_AIRFLOW_PASSWORD": ours.airflow_password.get_secret_value(),
-        "MLOPS_GATEWAY_URL": ours.gateway_url,
+        "MLOPS_DATABASE": f"postgresql://mlops:{password}@{published['postgres']}/mlops",
+        "MLFLOW_TRACKING_URI": published["mlflow"],
+        **(login if config.mlflow_login else {}),
+        "MLFLOW_S3_ENDPOINT_URL": published["store"],
+        "AWS_ACCESS_KEY_ID": config.aws_access_key_id or "",
+        "AWS_SECRET_ACCESS_KEY": config.aws_secret_access_key.get_secret_value(),
+        "AWS_DEFAULT_REGION": config.aws_region,
+        "MLOPS_AIRFLOW_URL": published["airflow"],
+        "MLOPS_AIRFLOW_USER": config.airflow_user,
+        "MLOPS_AIRFLOW_PASSWORD": config.airflow_password.get_secret_value(),
+        "MLOPS_GATEWAY_URL": config.gateway_url,
     }
 
 
-def _checks() -> dict[str, Callable[[], str]]:
-    ours = settings()
-    api, mlflow = urlsplit(ours.airflow_url), urlsplit(ours.tracking_uri)
-    gateway, store = urlsplit(ours.gateway_internal), urlsplit(ours.s3_endpoint or "")
-    database = urlsplit(ours.database)
-
-    def whole(host: str, port: int) -> bool:
-        return health.all_parts(health.airflow(port, host=host))
-
-    return {
-        "postgres": lambda: _state(database.hostname, health.postgres(ours.database)),
-        "store": lambda: _state(store.hostname, _refuses(ours.s3_endpoint or "")),
-        "mlflow": lambda: _state(
-            mlflow.hostname, health.mlflow(mlflow.port or 80, host=mlflow.hostname or "")
-        ),
-        "airflow": lambda: _state(api.hostname, whole(api.hostname or "", api.port or 80)),
-        "gateway": lambda: _state(
-            gateway.hostname, health.gateway(gateway.port or 80, host=gateway.hostname or "")
-        ),
-    }
-
-
-def _state(host: str | None, healthy: bool) -> str:
-    """A service that was stopped has no name in the network."""
+def _state(service: str) -> str:
+    config = settings()
+    url = {
+        "postgres": config.database,
+        "store": config.s3_endpoint or "",
+        "mlflow": config.tracking_uri,
+        "airflow": config.airflow_url,
+        "gateway": config.gateway_internal,
+    }[service]
+    address = urlsplit(url)
+    host, port = address.hostname or "", address.port or 80
+    match service:
+        case "postgres":
+            healthy = health.postgres(url)
+        case "store":
+            healthy = _refuses_unsigned(url)
+        case "airflow":
+            healthy = health.all_parts(health.airflow(port, host=host))
+        case _:
+            healthy = health.web(port, host=host)
     if healthy:
         return "running"
+    return "failed" if _resolves(host) else "stopped"
+
+
+def _resolves(host: str) -> bool:
+    """Whether the network knows the name; a stopped container has none."""
     try:
         socket.getaddrinfo(host, None)
     except OSError:
-        return "stopped"
-    return "failed"
+        return False
+    return True
 
 
-def _refuses(url: str) -> bool:
-    """Whether the store refuses a request that is not signed, as it must."""
+def _refuses_unsigned(url: str) -> bool:
+    """Whether the store answers: it refuses an unsigned request."""
     try:
         answer = httpx.get(url, timeout=_TIMEOUT_S, trust_env=False)
     except httpx.TransportError:
@@ -118,5 +112,5 @@ def _database_password() -> str:
     from psycopg2.extensions import parse_dsn
 
     lines = Path(parse_dsn(settings().database)["passfile"]).read_text().splitlines()
-    known = dict(line.split(":", 4)[3:] for line in lines)
-    return known["mlops"]
+    passwords = dict(line.split(":", 4)[3:] for line in lines)
+    return passwords["mlops"]

@@ -1,4 +1,4 @@
-"""Whether the servers really answer."""
+"""Whether the servers answer."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tasks.base.http import HOST, TIMEOUT_S, get
 
 
 def listens(pid: int, port: int) -> bool:
-    """Whether the process, or a child of it, listens on the port: others may answer there too."""
+    """Whether the process or a child of it listens on the port; another program might answer."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
         return any(
             connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
-            for one in family
-            for connection in one.net_connections("tcp")
+            for member in family
+            for connection in member.net_connections("tcp")
         )
     except psutil.NoSuchProcess:
         return False
 
 
 def postgres(dsn: str) -> bool:
-    """Whether a query is answered."""
+    """Whether the server answers a query."""
     import psycopg2
 
     try:
@@ -44,23 +44,19 @@ def postgres(dsn: str) -> bool:
 
 
 def store(port: int) -> bool:
-    """Whether the store refuses a request that is not signed, as it must."""
+    """Whether the store answers: it refuses an unsigned request."""
     answer = get(port, "/")
     return answer is not None and answer[0] // 100 == 4
 
 
-def mlflow(port: int, *, host: str = HOST) -> bool:
-    """Whether MLflow answers."""
-    return (answer := get(port, "/health", host=host)) is not None and answer[0] == HTTPStatus.OK
-
-
-def gateway(port: int, *, host: str = HOST) -> bool:
-    """Whether the gateway answers."""
-    return (answer := get(port, "/health", host=host)) is not None and answer[0] == HTTPStatus.OK
+def web(port: int, *, host: str = HOST) -> bool:
+    """Whether MLflow or the gateway answers: both have the page `/health`."""
+    answer = get(port, "/health", host=host)
+    return answer is not None and answer[0] == HTTPStatus.OK
 
 
 def airflow(port: int, *, host: str = HOST) -> dict[str, bool]:
-    """Health of Airflow's parts as its api-server tells it; empty when that does not answer."""
+    """The health of Airflow's parts, from its api-server; empty if that does not answer."""
     answer = get(port, "/api/v2/monitor/health", host=host)
     if answer is None or answer[0] != HTTPStatus.OK:
         return {}
@@ -69,5 +65,5 @@ def airflow(port: int, *, host: str = HOST) -> dict[str, bool]:
 
 
 def all_parts(parts: dict[str, bool]) -> bool:
-    """Whether Airflow answers and every part of it is healthy."""
+    """Whether Airflow answers and all its parts are healthy."""
     return bool(parts) and all(parts.values())

@@ -1,6 +1,6 @@
-"""Roles and databases of PostgreSQL: one of each a program, none can read another's.
+"""PostgreSQL's roles and databases: each program has its own and cannot read the others'.
 
-Run as a program it is the compose stack's job `database`; the variables are those of `main`.
+Run as a program, this module is the compose stack's job `database`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor
 
 ROLES = ("airflow", "mlflow", "mlops")
-"""A role and a database each; `mlops` does not own its own, so that its ledger only grows."""
+"""Each has a database of the same name. `mlops` does not own it: its ledger must be append-only."""
 
 
 def create(dsn: str, passwords: Mapping[str, str]) -> None:
-    """Make what is missing and set the passwords.
+    """Create what is missing and set the passwords.
 
-    `dsn` is that of an administrator of the server, a superuser or one who may make roles and
-    databases, and of a database that he may connect to. He owns the database `mlops`.
+    `dsn` names an administrator (a superuser, or a role with the rights to create roles and
+    databases) and a database to connect to. The administrator owns the database `mlops`.
     """
     import psycopg2
 
@@ -45,16 +45,15 @@ def _create(sql: cursor, role: str, password: str) -> None:
 
     sql.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
     verb = "ALTER" if sql.fetchone() else "CREATE"
-    # Hashed here: PostgreSQL writes a statement that fails into its log.
+    # Hashed here, because PostgreSQL logs failing statements.
     hashed = encrypt_password(password, role, sql.connection, "scram-sha-256")
     sql.execute(f"{verb} ROLE {role} LOGIN PASSWORD %s", (hashed,))
-    owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
-    sql.execute(owner, (role,))
-    found = sql.fetchone()
-    if not found:
+    sql.execute("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (role,))
+    owner = sql.fetchone()
+    if not owner:
         sql.execute(f"CREATE DATABASE {role}")
-    if role != "mlops" and found != (role,):
-        # An administrator who is no superuser may give to a role only what he belongs to.
+    if role != "mlops" and owner != (role,):
+        # Without superuser rights, only members of a role can give it a database.
         sql.execute(f"GRANT {role} TO current_user")
         sql.execute(f"ALTER DATABASE {role} OWNER TO {role}")
         sql.execute(f"REVOKE {role} FROM current_user")
@@ -63,7 +62,7 @@ def _create(sql: cursor, role: str, password: str) -> None:
 
 
 class _Job(BaseSettings):
-    """The job's variables: `MLOPS_ADMIN_DATABASE`, and `MLOPS_ROLES`, a file of passwords."""
+    """The job's variables: `MLOPS_ADMIN_DATABASE` (a DSN) and `MLOPS_ROLES` (a password file)."""
 
     model_config = SettingsConfigDict(env_prefix="MLOPS_")
 
@@ -72,7 +71,7 @@ class _Job(BaseSettings):
 
 
 def main() -> None:
-    """Make the roles, the databases, and our own tables."""
+    """Create the roles, the databases, and the tables of `mlops`."""
     from psycopg2.extensions import make_dsn
 
     from tasks.clients import database

@@ -1,4 +1,4 @@
-"""A service of either stack, as its users see it."""
+"""A service of either stack as users see it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Service:
-    """One service as its users see it; `state` is running, starting, stopped or failed."""
+    """A service; `state` is running, starting, stopped or failed."""
 
     url: str
     state: str
@@ -16,5 +16,5 @@ class Service:
 
 
 def running(services: Mapping[str, Service]) -> bool:
-    """Whether every service runs."""
+    """Whether every service is running."""
     return all(service.state == "running" for service in services.values())

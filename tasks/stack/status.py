@@ -1,4 +1,4 @@
-"""What runs of the stack that the settings name, and whether it answers."""
+"""The state of the services of whichever stack the settings name."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from tasks.stack.service import Service
 
 
 def status() -> dict[str, Service]:
-    """Every service, in the order in which people read them."""
+    """Every service, in display order."""
     return compose.status() if settings().stack == "compose" else embedded.status()

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tasks.stack.embedded import lifecycle, supervisor
+from tasks.stack.embedded.home import Home
 from tests.chain.conftest import Chain
 from tests.chain.searches import assert_published_once, rows
 from tests.waiting import until
@@ -70,16 +71,17 @@ def kill_program(name: str) -> Callable[[object], None]:
 
 def away(name: str) -> Callable[[object], None]:
     def fault(_: object) -> None:
-        supervisor.stop_program(name)
+        stack = supervisor.Supervisor(Home.of_settings())
+        stack.stop([name])
         time.sleep(AWAY_S)  # the outage itself, not a wait for something
-        supervisor.start_program(name)
+        stack.start_program(name)
 
     return fault
 
 
 def kill_everything(_: object) -> None:
     """kill -9 of supervisord and of every process under it, then `up`."""
-    top = psutil.Process(supervisor.pid())
+    top = psutil.Process(supervisor.Supervisor(Home.of_settings()).pid())
     for process in [top, *top.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
             process.kill()

@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(folder: Path, file: str, first: str = "", **environment: str) -> dict:
-    """What one DAG file makes of a folder, in a process of its own that runs `first` before."""
+    """The DAGs of a file for a pipelines folder, read in a new process that first runs `first`."""
     code = first + READ.format(
         dags=str(REPOSITORY / "dags"), plugins=str(REPOSITORY / "plugins"), file=file, heavy=HEAVY
     )
@@ -79,8 +79,8 @@ def test_every_pipeline_gets_its_dags_and_no_ml_library_is_imported(folder: Path
 
 
 def test_a_task_builds_only_its_own_dag(folder: Path) -> None:
-    found = read(folder, "train", _AIRFLOW_PARSING_CONTEXT_DAG_ID="train__two")
-    assert set(found["dags"]) == {"train__two"}
+    train = read(folder, "train", _AIRFLOW_PARSING_CONTEXT_DAG_ID="train__two")
+    assert set(train["dags"]) == {"train__two"}
 
 
 def test_tasks_and_dags_are_documented_and_in_order(folder: Path) -> None:
@@ -120,17 +120,17 @@ def test_a_fault_of_the_checks_spares_the_other_files(folder: Path) -> None:
 
 
 def test_housekeeping_is_one_light_dag(folder: Path) -> None:
-    found = read(folder, "housekeeping")
-    assert found["heavy"] == []
-    (dag,) = found["dags"].values()
+    housekeeping = read(folder, "housekeeping")
+    assert housekeeping["heavy"] == []
+    (dag,) = housekeeping["dags"].values()
     assert dag["tasks"] == ["logs"]
     assert dag["undocumented"] == []
 
 
 def test_register_is_one_light_dag_for_all_pipelines(folder: Path) -> None:
-    found = read(folder, "register")
-    assert found["heavy"] == []
-    (dag,) = found["dags"].values()
+    register = read(folder, "register")
+    assert register["heavy"] == []
+    (dag,) = register["dags"].values()
     assert dag["tasks"] == ["register", "gate", "build", "promote"]
     assert dag["undocumented"] == []
     assert dag["forms"]["name"]["examples"] == ["one", "three", "two"]

@@ -19,7 +19,7 @@ print(json.dumps([steps.connection("sales"), steps.connection("nobody")]))
 """
 
 
-def test_a_connection_comes_from_airflow_and_one_that_is_not_there_is_none(tmp_path: Path) -> None:
+def test_connections_come_from_airflow_and_a_missing_one_is_none(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CONNECTION.format(dags=str(REPOSITORY / "dags"))],
         env=os.environ
@@ -36,8 +36,8 @@ def test_a_connection_comes_from_airflow_and_one_that_is_not_there_is_none(tmp_p
     assert done.returncode == 0, done.stderr
     text, missing = json.loads(done.stdout.splitlines()[-1])
     assert missing is None
-    found = find("sales", frozenset({"postgres"}), lambda _: text)
-    assert (found.host, found.port, found.login, found.database) == ("db", 5433, "ada", "sales")
-    assert found.password is not None
-    assert found.password.get_secret_value() == "p@ss"
-    assert found.option("sslmode") == "require"
+    sales = find("sales", frozenset({"postgres"}), lambda _: text)
+    assert (sales.host, sales.port, sales.login, sales.database) == ("db", 5433, "ada", "sales")
+    assert sales.password is not None
+    assert sales.password.get_secret_value() == "p@ss"
+    assert sales.option("sslmode") == "require"

@@ -1,4 +1,4 @@
-"""The notebook, executed as a person would, against real servers."""
+"""The notebook, executed against real servers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_its_outputs_are_stripped() -> None:
 
 @pytest.fixture
 def connected(servers: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell after `eval "$(./mlops env)"`."""
+    """The variables of a shell after `eval "$(./mlops env)"`."""
     home = Home(servers.home)
     for name, value in Stack(home, ports.load(home)).variables().items():
         monkeypatch.setenv(name, value)

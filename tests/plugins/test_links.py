@@ -9,7 +9,7 @@ import pytest
 
 from tasks.base.settings import REPOSITORY, settings
 
-# By its path: were plugins/ on sys.path, Airflow would bring its crash settings into this process.
+# By its path: with plugins/ on sys.path, Airflow would load its local settings into this process.
 _SPEC = importlib.util.spec_from_file_location("mlops_links", REPOSITORY / "plugins/mlops_links.py")
 plugin = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(plugin)
@@ -26,18 +26,18 @@ def links(reference: object) -> dict[str, str]:
 
 
 def test_a_version_has_a_run_a_page_and_an_endpoint() -> None:
-    where = settings()
+    config = settings()
     assert links(VERSION) == {
-        "MLflow run": f"{where.tracking_page}/#/runs/4f1a",
-        "Model version": f"{where.tracking_page}/#/models/wine/versions/7",
-        "Endpoint": f"{where.gateway_url}/models/wine/version",
+        "MLflow run": f"{config.tracking_page}/#/runs/4f1a",
+        "Model version": f"{config.tracking_page}/#/models/wine/versions/7",
+        "Endpoint": f"{config.gateway_url}/models/wine/version",
     }
 
 
 def test_prepare_returns_slots_and_links_to_their_run() -> None:
-    found = links([{"slot": {"name": "wine", "run_id": "4f1a", "slot": 0}}])
-    assert found["MLflow run"].endswith("/#/runs/4f1a")
-    assert found["Model version"] == ""
+    slot_links = links([{"slot": {"name": "wine", "run_id": "4f1a", "slot": 0}}])
+    assert slot_links["MLflow run"].endswith("/#/runs/4f1a")
+    assert slot_links["Model version"] == ""
 
 
 @pytest.mark.parametrize("nothing", [None, [], {}])

@@ -1,4 +1,4 @@
-"""The scheduler's executor leaves when it cannot go on."""
+"""The scheduler's executor exits if it cannot continue."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ print("still here")
 """
 
 
-def left(how: str) -> str:
-    """What the process said; asserts that it left with 1."""
+def stderr_of_exit(how: str) -> str:
+    """The standard error of a process that has exited with 1."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, how],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY / "plugins")},
@@ -42,8 +42,8 @@ def left(how: str) -> str:
 
 
 def test_a_dead_worker_ends_the_scheduler() -> None:
-    assert "died; leaving at once" in left("dead")
+    assert "died; exiting at once" in stderr_of_exit("dead")
 
 
 def test_the_end_waits_for_no_running_task() -> None:
-    assert "the scheduler ends; leaving at once" in left("end")
+    assert "the scheduler ends; exiting at once" in stderr_of_exit("end")

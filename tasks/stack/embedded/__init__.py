@@ -1,1 +1,1 @@
-"""The embedded stack: which servers run, how they start and stop, and where their state lies."""
+"""The embedded stack: its servers, their start and end, and the folder of their state."""

@@ -18,18 +18,18 @@ from tasks.base.process import cores
 from tasks.base.settings import REPOSITORY, settings
 from tasks.stack.embedded.home import write_private
 from tasks.stack.embedded.logs import tail
+from tasks.stack.embedded.program import Program, child_command
 from tasks.stack.embedded.services import ADMIN, Stack, database_url
-from tasks.stack.embedded.supervisor import Program, child_command
 
 POOL = "training"
-"""Bounds the search slots over all DAGs."""
+"""Limits how many search slots run at once, over all DAGs."""
 
 COMMON = Path(__file__).parents[1] / "airflow.env"
-"""What is the same on both stacks."""
+"""The settings that are the same on both stacks."""
 
 
 def environment(stack: Stack) -> dict[str, str]:
-    """Variables of every Airflow process, identical in all, with what their tasks need."""
+    """The variables of Airflow's processes, the same for all, and of the tasks that they run."""
     url, logs = stack.url("airflow"), stack.home.logs / "airflow"
     common = {name: value or "" for name, value in dotenv_values(COMMON).items()}
     return {
@@ -52,7 +52,7 @@ def environment(stack: Stack) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(_password_file(stack)),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
-        # A process each, from the start; two more than cores, for tasks beside a search.
+        # One process each, from the start; two more than cores, for tasks beside a search.
         "AIRFLOW__CORE__PARALLELISM": str(min(max(cores(), 2) + 2, 32)),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(logs),
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(logs / "dag_processor"),
@@ -67,25 +67,22 @@ def programs(stack: Stack) -> dict[str, Program]:
         command = (sys.executable, "-P", "-m", "airflow", name, *options)
         return Program(f"airflow-{name}", command, env, stack.home.root, stop_wait_s=stop_wait_s)
 
-    found = (
+    all_programs = (
         program("api-server"),
         program("scheduler", "--skip-serve-logs", stop_wait_s=4),
         program("dag-processor"),
         program("triggerer", "--skip-serve-logs"),
     )
-    return {one.name: one for one in found}
+    return {program.name: program for program in all_programs}
 
 
 def write_password(stack: Stack) -> None:
-    """Give the admin the stack's password, in the file where Airflow would put one of its own."""
-    path = _password_file(stack)
-    text = json.dumps({ADMIN: stack.secrets.airflow_admin})
-    if not path.exists() or path.read_text() != text:
-        write_private(path, text)
+    """Write the admin's password to the file in which Airflow would put a generated one."""
+    write_private(_password_file(stack), json.dumps({ADMIN: stack.secrets.airflow_admin}))
 
 
 def migration(stack: Stack) -> subprocess.Popen[bytes] | None:
-    """Start the migration of Airflow's database; `None` when this version has done it already."""
+    """Start the migration of Airflow's database; `None` if this version has already migrated it."""
     if _marker(stack).exists():
         return None
     command = (sys.executable, "-P", "-m", "airflow", "db", "migrate")
@@ -103,19 +100,19 @@ def migration(stack: Stack) -> subprocess.Popen[bytes] | None:
 
 
 def finish_migration(stack: Stack, process: subprocess.Popen[bytes] | None) -> None:
-    """Wait for the migration and remember that it is done."""
+    """Wait for the migration and record that it is done."""
     if process is None:
         return
     if process.wait():
         log = stack.home.logs / "airflow-migrate.log"
         raise MlopsError(
-            "Airflow's database could not be migrated.", why=tail(log), fix=f"See {log}."
+            "The migration of Airflow's database failed.", why=tail(log), fix=f"See {log}."
         )
     _marker(stack).touch()
 
 
 def create_pool(stack: Stack) -> None:
-    """Make the pool `training` of as many slots as cores; one that is there is left as it is."""
+    """Create the pool `training` with one slot per core; an existing pool stays as it is."""
     token = _post(
         stack, "/airflow/auth/token", {"username": ADMIN, "password": stack.secrets.airflow_admin}
     )
@@ -150,7 +147,7 @@ def _post(stack: Stack, path: str, body: dict[str, Any], token: str | None = Non
 
 
 def _marker(stack: Stack) -> Path:
-    """Beside the data, so that it goes with them."""
+    """Next to the data, so that both are deleted together."""
     return stack.home.postgres / f"airflow-{version('apache-airflow-core')}"
 
 

@@ -1,10 +1,10 @@
 """Becomes a program of the stack: `python -I -S child.py SPECIFICATION.json [PID_FILE_OF_PARENT]`.
 
-supervisord starts this, not the program itself, because here the environment needs no quoting, and
-because the program then dies with supervisord (on Linux) instead of living on unsupervised.
+supervisord starts this file instead of the program itself. Here the environment needs no quoting,
+and on Linux the program dies with supervisord instead of running on unsupervised.
 
-It reads no setting: it hands on the environment, less what would lead the programs to other
-servers.
+It reads no settings. It passes the environment on, without the variables that would direct the
+programs to other servers.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ FOREIGN = (
     "VIRTUAL_ENV",
 )
 CONNECTION = "AIRFLOW_CONN_"
-"""A data source's login, for the tasks."""
+"""Logins of data sources, for the tasks."""
 PR_SET_PDEATHSIG = 1
 
 
 def die_with(parent: int) -> None:
-    """Be killed when the parent ends, also when it has ended already."""
+    """Let the kernel kill this process when the parent ends; exit if it has already ended."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -44,7 +44,7 @@ def die_with(parent: int) -> None:
 
 
 def become(user: str) -> None:
-    """Give up root for `user`."""
+    """Change from root to `user`."""
     entry = pwd.getpwnam(user)
     os.setgroups([])
     os.setgid(entry.pw_gid)
@@ -62,7 +62,7 @@ def main() -> None:
     }
     os.chdir(program["cwd"])
     if program["user"]:
-        become(program["user"])  # before the next line: a change of user clears the death signal
+        become(program["user"])  # before `die_with`: a change of user clears the death signal
     die_with(parent)
     command = program["command"]
     os.execve(command[0], command, {**inherited, **program["env"]})  # noqa: S606

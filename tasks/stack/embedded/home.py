@@ -1,4 +1,4 @@
-"""The state folder: where everything of one stack lies, readable by its owner alone."""
+"""The state folder: all files of an embedded stack, readable only by their owner."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ import tempfile
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property, partial
 from pathlib import Path
 
 from tasks.base.errors import MlopsError, UserError
 from tasks.base.settings import settings
 
-# The kernel's limit is 107 bytes (103 on macOS), less the longest name: `supervisor.sock.4194304`.
+# The kernel allows 107 bytes (103 on macOS); the longest name is `supervisor.sock.4194304`.
 _LONGEST_SOCKET_FOLDER = 79
+
+
+def _random(size: int) -> str:
+    return field(default_factory=partial(secrets.token_urlsafe, size))
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """Passwords and keys, made once for a state folder."""
+    """Passwords and keys, random by default and long enough (the JWT secret signs with HS512)."""
 
-    postgres: str
-    airflow_database: str
-    mlflow_database: str
-    mlops_database: str
-    s3_key: str
-    s3_secret: str
-    airflow_admin: str
-    fernet_key: str
-    jwt_secret: str
-    api_secret_key: str
-
-    @classmethod
-    def generate(cls) -> Secrets:
-        """New random values, each long enough for its use (the JWT secret signs with HS512)."""
-        return cls(
-            postgres=secrets.token_urlsafe(24),
-            airflow_database=secrets.token_urlsafe(24),
-            mlflow_database=secrets.token_urlsafe(24),
-            mlops_database=secrets.token_urlsafe(24),
-            s3_key=secrets.token_hex(10),
-            s3_secret=secrets.token_urlsafe(30),
-            airflow_admin=secrets.token_urlsafe(12),
-            fernet_key=urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-            jwt_secret=secrets.token_urlsafe(64),
-            api_secret_key=secrets.token_urlsafe(32),
-        )
+    postgres: str = _random(24)
+    airflow_database: str = _random(24)
+    mlflow_database: str = _random(24)
+    mlops_database: str = _random(24)
+    s3_key: str = field(default_factory=partial(secrets.token_hex, 10))
+    s3_secret: str = _random(30)
+    airflow_admin: str = _random(12)
+    fernet_key: str = field(
+        default_factory=lambda: urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    )
+    jwt_secret: str = _random(64)
+    api_secret_key: str = _random(32)
 
 
-@dataclass(frozen=True)
 class Home:
-    """The paths of one state folder."""
+    """A state folder and its paths."""
 
-    root: Path
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.env_file = root / "env"  # read by tasks.base.settings
+        self.secrets_folder = root / "secrets"
+        self.run = root / "run"  # locks, pid files and sockets
+        self.logs = root / "logs"  # one file per program
+        self.programs = root / "programs"  # see the module `program`
+        self.store = root / "store"  # one folder per bucket
+        self.airflow = root / "airflow"  # AIRFLOW_HOME
+        self.gateway = root / "gateway"  # configuration and upstreams
+        self.postgres = root / "postgres"
+        """For root, a link to a folder that PostgreSQL's user can reach."""
 
     @classmethod
     def of_settings(cls) -> Home:
@@ -66,57 +66,12 @@ class Home:
         return cls(settings().home.absolute())
 
     @property
-    def secrets_folder(self) -> Path:
-        """Passwords and keys."""
-        return self.root / "secrets"
-
-    @property
-    def run(self) -> Path:
-        """Locks, pid files and what else says who is running."""
-        return self.root / "run"
-
-    @property
-    def logs(self) -> Path:
-        """One log a program."""
-        return self.root / "logs"
-
-    @property
-    def programs(self) -> Path:
-        """One supervisord section (`NAME.conf`) and one specification (`NAME.json`) a program."""
-        return self.root / "programs"
-
-    @property
-    def store(self) -> Path:
-        """The object store: one folder a bucket."""
-        return self.root / "store"
-
-    @property
-    def postgres(self) -> Path:
-        """PostgreSQL's folder; as root a link to a place which its user can reach."""
-        return self.root / "postgres"
-
-    @property
-    def airflow(self) -> Path:
-        """`AIRFLOW_HOME`."""
-        return self.root / "airflow"
-
-    @property
-    def gateway(self) -> Path:
-        """The gateway's configuration and its upstream files."""
-        return self.root / "gateway"
-
-    @property
-    def env_file(self) -> Path:
-        """What `tasks.base.settings` reads."""
-        return self.root / "env"
-
-    @property
     def digest(self) -> str:
-        """A short name for what must lie outside the state folder."""
+        """A short name for files that must lie outside the state folder."""
         return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
 
     def create(self) -> None:
-        """Make the folders, each for the owner alone."""
+        """Create the folders, each accessible only to the owner."""
         folders = (
             self.root, self.secrets_folder, self.run, self.logs, self.programs,
             self.store, self.airflow, self.gateway,
@@ -124,9 +79,9 @@ class Home:
         try:
             if self.root.is_dir() and not self.secrets_folder.exists() and any(self.root.iterdir()):
                 raise UserError(
-                    f"The state folder {self.root} holds other files.",
-                    why="It is closed to other users, and `down --wipe` removes it whole.",
-                    fix="Set MLOPS_HOME to a folder that is empty or not there yet.",
+                    f"The state folder {self.root} contains other files.",
+                    why="`up` would close it to other users, and `down --wipe` would delete it.",
+                    fix="Set MLOPS_HOME to a folder that is empty or does not exist.",
                 )
             self.root.parent.mkdir(parents=True, exist_ok=True)
             for folder in folders:
@@ -136,12 +91,12 @@ class Home:
             raise UserError(
                 f"The state folder {self.root} cannot be written.",
                 why=str(err),
-                fix="Make it yours, or set MLOPS_HOME to a folder that you may write to.",
+                fix="Change its owner, or set MLOPS_HOME to a folder that you can write to.",
             ) from err
 
     @cached_property
     def sockets(self) -> Path:
-        """A folder for Unix sockets, outside the state folder where its path is too long."""
+        """The folder for Unix sockets; outside the state folder if that has too long a path."""
         if len(os.fsencode(self.run)) <= _LONGEST_SOCKET_FOLDER:
             return self.run
         record = self.run / "sockets"
@@ -153,8 +108,8 @@ class Home:
         status = folder.lstat()
         if folder.is_symlink() or status.st_uid != os.getuid():
             raise MlopsError(
-                f"{folder} belongs to somebody else.",
-                why=f"The path of {self.root} is too long for Unix sockets, which must lie there.",
+                f"{folder} belongs to another user.",
+                why=f"Sockets go there because the path {self.root} is too long for them.",
                 fix="Remove it, or set MLOPS_HOME to a shorter path.",
             )
         folder.chmod(0o700)
@@ -164,14 +119,13 @@ class Home:
 
     @cached_property
     def secrets(self) -> Secrets:
-        """The secrets, made on first use. Call it under `lock` the first time."""
+        """The secrets, generated on first use: hold `lock` then."""
         path = self.secrets_folder / "secrets.json"
-        known = json.loads(path.read_text()) if path.exists() else {}
+        stored = json.loads(path.read_text()) if path.exists() else {}
         names = {field.name for field in fields(Secrets)}
-        values = {**asdict(Secrets.generate()), **{k: v for k, v in known.items() if k in names}}
-        if values != known:
-            write_private(path, json.dumps(values, indent=1))
-        return Secrets(**values)
+        current = Secrets(**{name: stored[name] for name in names & stored.keys()})
+        write_private(path, json.dumps(asdict(current), indent=1))
+        return current
 
     def pgpass(self, role: str) -> Path:
         """The password file of a database role."""
@@ -179,7 +133,7 @@ class Home:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Make the folders; one `up` or `down` at a time. The lock goes with its process."""
+        """Create the folders, and allow one `up` or `down` at a time; freed when a process ends."""
         path = self.run / "lock"
         while True:
             self.create()
@@ -188,13 +142,16 @@ class Home:
                 if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
                     yield
                     return
-                # a `down --wipe` removed the folder meanwhile
+                # `down --wipe` has removed the folder in the meantime
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+def write_private(path: Path, text: str) -> bool:
+    """Write a file, whole or not at all, for its owner only; returns whether it changed."""
+    if path.exists() and path.read_text() == text:
+        return False
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     beside.replace(path)
+    return True

@@ -1,4 +1,4 @@
-"""Processes of a stack whose supervisord was killed."""
+"""Processes that are left of a stack whose supervisord was killed."""
 
 from __future__ import annotations
 
@@ -10,85 +10,71 @@ from pathlib import Path
 import psutil
 
 from tasks.stack.embedded.home import Home, write_private
-from tasks.stack.embedded.supervisor import MARK
+from tasks.stack.embedded.program import MARK
 
 _ROUNDS = 5
 
 
 def record(home: Home, pid: int) -> None:
-    """Remember the session that supervisord leads, and so all that it starts."""
+    """Record the session that supervisord leads; its programs belong to it."""
     session = {"pid": pid, "started": psutil.Process(pid).create_time(), "boot": psutil.boot_time()}
     write_private(_file(home), json.dumps(session))
 
 
 def find(home: Home) -> list[psutil.Process]:
-    """Processes of the stack: those in supervisord's session, and those that carry its mark.
+    """The processes of the stack: those in supervisord's session, and those with its mark.
 
-    Some overwrite their environment with their title (PostgreSQL, Airflow's workers), some leave
-    the session.
+    Both are needed. Some processes overwrite their environment with their title (PostgreSQL,
+    Airflow's workers), and some leave the session.
     """
-    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    excluded = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     session = _session(home)
     return [
         process
         for process in psutil.process_iter()
-        if process.pid not in ours
-        and _alive(process)
-        and (_in_session(process, session) or _marked(process, home.root))
+        if process.pid not in excluded and _belongs(process, session, home.root)
     ]
 
 
 def end(home: Home) -> int:
-    """End them, kindly first; tells how many there were."""
-    found = find(home)
-    for process in found:
+    """Terminate them, then kill the rest; returns how many there were."""
+    processes = find(home)
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, stubborn = psutil.wait_procs(found, timeout=3)
+    _, alive = psutil.wait_procs(processes, timeout=3)
     for _ in range(_ROUNDS):
-        for process in stubborn:
+        for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(stubborn, timeout=3)
-        stubborn = find(home)  # what they started meanwhile
-        if not stubborn:
+        psutil.wait_procs(alive, timeout=3)
+        alive = find(home)  # also processes that were started in the meantime
+        if not alive:
             break
-    return len(found)
+    return len(processes)
 
 
 def _session(home: Home) -> int | None:
-    """The recorded session's id, unless the number is by now somebody else's."""
+    """The id of the recorded session, unless another process has that id by now."""
     path = _file(home)
     if not path.exists():
         return None
-    known = json.loads(path.read_text())
-    if abs(psutil.boot_time() - known["boot"]) > 5:
+    recorded = json.loads(path.read_text())
+    if abs(psutil.boot_time() - recorded["boot"]) > 5:
         return None
     try:
-        leader = psutil.Process(known["pid"])
+        leader = psutil.Process(recorded["pid"])
     except psutil.NoSuchProcess:
-        return int(known["pid"])
-    return int(known["pid"]) if abs(leader.create_time() - known["started"]) < 1 else None
+        return int(recorded["pid"])
+    return leader.pid if abs(leader.create_time() - recorded["started"]) < 1 else None
 
 
-def _in_session(process: psutil.Process, session: int | None) -> bool:
+def _belongs(process: psutil.Process, session: int | None, root: Path) -> bool:
     try:
-        return session is not None and os.getsid(process.pid) == session
-    except OSError:
-        return False
-
-
-def _marked(process: psutil.Process, root: Path) -> bool:
-    try:
-        return process.environ().get(MARK) == str(root)
-    except (psutil.Error, OSError):
-        return False
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return os.getsid(process.pid) == session or process.environ().get(MARK) == str(root)
+    except (psutil.Error, OSError):  # it has ended, or belongs to another user
         return False
 
 

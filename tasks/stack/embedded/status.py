@@ -1,4 +1,4 @@
-"""What of the embedded stack runs, and whether it answers."""
+"""The state of the embedded stack's services."""
 
 from __future__ import annotations
 
@@ -14,21 +14,32 @@ from tasks.stack.embedded.supervisor import ProgramState, Supervisor
 from tasks.stack.service import Service
 
 PATIENCE_S = 120.0
-"""A program that runs and does not answer is starting for this long, then it has failed."""
+"""How long a program that runs but does not answer is starting; after that it has failed."""
 _SEVERITY = ("running", "starting", "stopped", "failed")
 
 
 def status() -> dict[str, Service]:
-    """Ask supervisord for the processes and every server whether it answers, all at once."""
+    """Every service; all servers are asked at the same time whether they answer."""
     home = Home.of_settings()
     stack = Stack(home, ports.load(home))
-    known = _programs(home)
-    checks = _checks(stack) if known else {}
+    programs = _programs(home)
+    pending = checks(stack) if programs else {}
     with ThreadPoolExecutor(len(SERVICES)) as pool:
-        pending = {name: pool.submit(check) for name, check in checks.items()}
-        healthy = {name: future.result() for name, future in pending.items()}
+        healthy = dict(zip(pending, pool.map(lambda check: check(), pending.values()), strict=True))
     return {
-        name: _service(stack, name, known, healthy=healthy.get(name, False)) for name in SERVICES
+        name: _service(stack, name, programs, healthy=healthy.get(name, False)) for name in SERVICES
+    }
+
+
+def checks(stack: Stack) -> dict[str, Callable[[], bool]]:
+    """Whether each service answers."""
+    listening = stack.ports
+    return {
+        "postgres": lambda: health.postgres(postgres.dsn(stack.home, listening.postgres, "mlops")),
+        "store": lambda: health.store(listening.store),
+        "mlflow": lambda: health.web(listening.mlflow),
+        "airflow": lambda: health.all_parts(health.airflow(listening.airflow)),
+        "gateway": lambda: health.web(listening.gateway),
     }
 
 
@@ -41,24 +52,13 @@ def _programs(home: Home) -> dict[str, ProgramState]:
         return {}
 
 
-def _checks(stack: Stack) -> dict[str, Callable[[], bool]]:
-    where = stack.ports
-    return {
-        "postgres": lambda: health.postgres(postgres.dsn(stack.home, where.postgres, "mlops")),
-        "store": lambda: health.store(where.store),
-        "mlflow": lambda: health.mlflow(where.mlflow),
-        "airflow": lambda: health.all_parts(health.airflow(where.airflow)),
-        "gateway": lambda: health.gateway(where.gateway),
-    }
-
-
 def _service(
     stack: Stack, name: str, known: Mapping[str, ProgramState], *, healthy: bool
 ) -> Service:
-    programs = AIRFLOW if name == "airflow" else (name,)
-    states = [_state(known.get(program), healthy=healthy) for program in programs]
-    first = known.get(programs[0])
-    return Service(stack.url(name), max(states, key=_SEVERITY.index), first.pid if first else None)
+    programs = [known.get(program) for program in (AIRFLOW if name == "airflow" else (name,))]
+    states = [_state(program, healthy=healthy) for program in programs]
+    pid = programs[0].pid if programs[0] else None
+    return Service(stack.url(name), max(states, key=_SEVERITY.index), pid)
 
 
 def _state(program: ProgramState | None, *, healthy: bool) -> str:

@@ -1,4 +1,4 @@
-"""What a user is told to type."""
+"""The command lines in messages."""
 
 from __future__ import annotations
 

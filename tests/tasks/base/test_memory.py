@@ -25,10 +25,10 @@ def test_a_slots_share(
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"), [("600m", "600 MB"), ("4g", "4 GB"), ("1536m", "1.5 GB")]
+    ("setting", "shown"), [("600m", "600 MB"), ("4g", "4 GB"), ("1536m", "1.5 GB")]
 )
-def test_the_files_limit(said: str, shown: str) -> None:
-    assert memory.text(trial_memory(pipeline(trial_memory=said).search)) == shown
+def test_the_files_limit(setting: str, shown: str) -> None:
+    assert memory.text(trial_memory(pipeline(trial_memory=setting).search)) == shown
 
 
 def test_the_total_is_no_more_than_the_machines() -> None:
@@ -71,16 +71,16 @@ def test_limits_of_control_groups(
 
 GRANDCHILD = """
 import subprocess, sys
-inner = "import time; kept = bytearray(200 * 2**20); print('there', flush=True); time.sleep(600)"
+inner = "import time; kept = bytearray(200 * 2**20); print('ready', flush=True); time.sleep(600)"
 subprocess.run([sys.executable, "-c", inner])
 """
 
 
-def test_what_descendants_hold_counts() -> None:
+def test_memory_of_descendants_counts() -> None:
     program = subprocess.Popen([sys.executable, "-c", GRANDCHILD], stdout=subprocess.PIPE)
     try:
         assert program.stdout is not None
-        assert program.stdout.readline() == b"there\n"
+        assert program.stdout.readline() == b"ready\n"
         family = memory.tree(program.pid)
         assert len(family) == 2
         assert memory.held([program.pid]) < 100 * memory.MEGABYTE
@@ -89,10 +89,10 @@ def test_what_descendants_hold_counts() -> None:
         for pid in reversed(family):
             psutil.Process(pid).kill()
         program.wait()
-    until(lambda: memory.held(family) == 0, 10, "it is gone")
+    until(lambda: memory.held(family) == 0, 10, "both processes are gone")
 
 
-def test_what_is_only_reserved_does_not_count() -> None:
+def test_reserved_memory_does_not_count() -> None:
     pid = psutil.Process().pid
     before = memory.held([pid])
     kept = np.empty(2**30)

@@ -14,7 +14,7 @@ from tests.waiting import until
 
 
 def run(code: str, *args: object, **keywords: object) -> subprocess.Popen[str]:
-    """A Python program that says its news on standard output, a line each."""
+    """A Python program that reports on standard output, line by line."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, args)],
         cwd=REPOSITORY,
@@ -24,7 +24,7 @@ def run(code: str, *args: object, **keywords: object) -> subprocess.Popen[str]:
     )
 
 
-def said(program: subprocess.Popen[str]) -> str:
+def next_line(program: subprocess.Popen[str]) -> str:
     assert program.stdout is not None
     return program.stdout.readline().strip()
 
@@ -43,21 +43,21 @@ with guarded(seconds=2):
 """
 
 
-def test_guardian_kills_a_stopped_process_and_leaves() -> None:
+def test_guardian_kills_a_stopped_process_and_exits() -> None:
     program = run(GUARDED)
-    guardian = int(said(program))
+    guardian = int(next_line(program))
 
     program.send_signal(signal.SIGSTOP)
 
     assert program.wait(10) == -signal.SIGKILL
-    until(lambda: gone(guardian), 5, "the guardian left")
+    until(lambda: gone(guardian), 5, "the guardian has exited")
 
 
-def test_guardian_leaves_alone_who_goes_on_in_time() -> None:
+def test_guardian_spares_a_process_that_continues_in_time() -> None:
     program = run(GUARDED)
-    guardian = int(said(program))
+    guardian = int(next_line(program))
     program.send_signal(signal.SIGSTOP)
-    until(lambda: process.state(program.pid) == "T", 5, "it is stopped")
+    until(lambda: process.state(program.pid) == "T", 5, "the program is stopped")
     program.send_signal(signal.SIGCONT)
 
     with pytest.raises(subprocess.TimeoutExpired):
@@ -65,7 +65,7 @@ def test_guardian_leaves_alone_who_goes_on_in_time() -> None:
 
     program.kill()
     program.wait()
-    until(lambda: gone(guardian), 5, "the guardian left")
+    until(lambda: gone(guardian), 5, "the guardian has exited")
 
 
 def test_guardian_goes_with_the_block() -> None:
@@ -80,7 +80,7 @@ def test_guardian_goes_with_the_block() -> None:
 
 def test_guardian_is_not_reached_by_a_signal_to_the_group() -> None:
     program = run(GUARDED, process_group=0)
-    said(program)
+    next_line(program)
 
     os.killpg(program.pid, signal.SIGSTOP)
 
@@ -114,9 +114,9 @@ child.wait()
 
 @pytest.mark.parametrize("death_signal", ["die", "stay"])
 def test_whole_group_ends_with_the_parent(death_signal: str) -> None:
-    """With the kernel's death signal the child goes first, which must not save the grandchild."""
+    """With the kernel's death signal the child dies first; the grandchild must end nevertheless."""
     parent = run(FAMILY, death_signal)
-    family = [int(pid) for pid in said(parent).split()]
+    family = [int(pid) for pid in next_line(parent).split()]
 
     parent.kill()
     parent.wait()
@@ -140,7 +140,7 @@ child.wait()
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
 def test_child_dies_with_its_parent_even_within_a_long_call() -> None:
     parent = run(BUSY)
-    child = int(said(parent))
+    child = int(next_line(parent))
 
     parent.kill()
     parent.wait()
@@ -148,13 +148,13 @@ def test_child_dies_with_its_parent_even_within_a_long_call() -> None:
     until(lambda: gone(child), 5, "the child is gone")
 
 
-def test_orphan_leaves_at_once() -> None:
+def test_orphan_exits_at_once() -> None:
     orphan = run("from tasks.base.process import die_with_parent; die_with_parent(1 << 22)")
 
     assert orphan.wait(20) == 1
 
 
-def test_state_of_nobody_is_nothing() -> None:
+def test_state_of_an_ended_process_is_empty() -> None:
     program = run("pass")
     program.wait()
 

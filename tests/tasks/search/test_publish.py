@@ -198,7 +198,7 @@ def test_search_goes_on_without_mlflow(
     finally:
         stack.start_program("mlflow")
     port = int(tracking.settings().tracking_uri.rpartition(":")[2])
-    until(lambda: health.mlflow(port), 60, "MLflow is back")
+    until(lambda: health.web(port), 60, "MLflow is back")
 
     publish_rest(run)
 

@@ -148,7 +148,7 @@ def test_a_dead_worker_ends_the_scheduler_at_once(running: Stack) -> None:
     workers(running)[0].kill()
     until(lambda: pid_of(running, "airflow-scheduler") not in (0, scheduler), 60, "a new one runs")
     until(lambda: len(workers(running)) > 1, 180, "it has workers again")
-    assert "died; leaving at once" in (running.home.logs / "airflow-scheduler.log").read_text()
+    assert "died; exiting at once" in (running.home.logs / "airflow-scheduler.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,8 @@ def test_doctor_finds_what_does_not_run(running: Home) -> None:
 
 def test_doctor_before_the_first_start(home: Home) -> None:
     checks = {one["name"]: one for one in json.loads(run("doctor", "--json").stdout)}
-    assert checks["stack"]["found"].startswith("does not run")
-    assert checks["port of mlflow"]["found"] == str(ports.load(home).mlflow)
+    assert checks["stack"]["finding"].startswith("not running")
+    assert checks["port of mlflow"]["finding"] == str(ports.load(home).mlflow)
 
 
 def test_wipe_asks_first(home: Home) -> None:
@@ -168,5 +168,5 @@ def test_up_in_the_background(home: Home) -> None:
     until(lambda: run("status").exit_code == 0, 300, "all services run")
     shown = run("up")
     assert shown.exit_code == 0
-    assert "runs already" in shown.stdout
+    assert "already running" in shown.stdout
     assert run("doctor").exit_code == 0

@@ -99,7 +99,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     supervisor = Supervisor(home)
     leftovers.record(home, supervisor.start())
     supervisor.add(services.gateway(stack))
-    until(lambda: health.gateway(stack.ports.gateway), 20, "the gateway answers")
+    until(lambda: health.web(stack.ports.gateway), 20, "the gateway answers")
     yield stack
     os.kill(pid_once(supervisor.pid, "supervisord"), signal.SIGTERM)
     until(lambda: supervisor.pid() is None, 20, "supervisord has ended")

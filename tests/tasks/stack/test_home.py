@@ -44,7 +44,7 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path) 
     folder = tmp_path / "documents"
     folder.mkdir(mode=0o755)
     (folder / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(UserError, match="contains other files"):
         Home(folder).create()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
@@ -79,7 +79,7 @@ def test_a_link_in_place_of_the_sockets_folder_is_refused(tmp_path: Path) -> Non
     folder.rmdir()
     folder.symlink_to(tmp_path)
     try:
-        with pytest.raises(Exception, match="belongs to somebody else"):
+        with pytest.raises(Exception, match="belongs to another user"):
             _ = Home(home.root).sockets
     finally:
         folder.unlink()

@@ -194,7 +194,7 @@ def test_an_environment_whose_python_is_gone_is_made_again(clone: Clone, tmp_pat
     makes_nothing = f'case "$*" in *"-m venv"*) exit 7 ;; esac; exec {sys.executable} "$@"'
     failed = clone.run("status", MLOPS_PYTHON=str(python_that(tmp_path, makes_nothing)))
     assert failed.returncode == 1
-    assert ".venv could not be made" in failed.stderr
+    assert ".venv could not be created" in failed.stderr
 
 
 def test_the_lock_is_written_from_its_source(clone: Clone) -> None:

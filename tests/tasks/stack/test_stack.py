@@ -21,7 +21,7 @@ import pytest
 from tasks.base.errors import MlopsError
 from tasks.base.settings import REPOSITORY, settings
 from tasks.stack import health
-from tasks.stack.embedded import leftovers, lifecycle, ports, postgres
+from tasks.stack.embedded import leftovers, lifecycle, ports, postgres, startup
 from tasks.stack.embedded.home import Home
 from tasks.stack.embedded.services import Stack
 from tasks.stack.embedded.supervisor import Supervisor, add_program
@@ -55,7 +55,7 @@ def everything(home: Home) -> list[psutil.Process]:
 def healthy(home: Home) -> bool:
     where = ports.load(home)
     database = postgres.dsn(home, where.postgres, "mlops")
-    return health.postgres(database) and health.store(where.store) and health.gateway(where.gateway)
+    return health.postgres(database) and health.store(where.store) and health.web(where.gateway)
 
 
 def start_by_process(home: Home, program: str = START, **options: object) -> subprocess.Popen[str]:
@@ -173,7 +173,7 @@ def test_a_taken_port_moves_at_the_start(home: Home, capsys: pytest.CaptureFixtu
 def test_a_server_that_cannot_start_is_an_error_and_leaves_nothing(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "_CRASHING_S", 3.0)
+    monkeypatch.setattr(startup, "_CRASHING_S", 3.0)
     start()
     lifecycle.down()
     (home.gateway / "caddy.json").unlink()

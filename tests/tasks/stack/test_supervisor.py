@@ -14,8 +14,8 @@ import pytest
 from tasks.base.errors import UnavailableError
 from tasks.stack.embedded import leftovers
 from tasks.stack.embedded.home import Home
+from tasks.stack.embedded.program import Program
 from tasks.stack.embedded.supervisor import (
-    Program,
     Supervisor,
     add_program,
     kill_program,
