@@ -9,7 +9,8 @@ from pathlib import Path as Folder
 from urllib.parse import urlsplit
 
 from tasks.base.problems import Path, Problem, did_you_mean
-from tasks.pipeline.schema import Column, Drift, Scalar, Source, Task
+from tasks.pipeline.metrics import Task
+from tasks.pipeline.schema import Column, Drift, Scalar, Source
 
 DATABASE = "postgresql"
 HTTP = ("https", "http")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from tasks.pipeline.schema import Task
-
+Task = Literal["regression", "binary", "multiclass"]
 MetricName = Literal[
     "rmse", "mse", "mae", "r2",
     "accuracy", "auc", "auc_weighted", "average_precision", "average_precision_weighted",

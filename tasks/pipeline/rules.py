@@ -11,8 +11,8 @@ from typing import Any
 from tasks.base.problems import Path, Problem, ProblemsError, did_you_mean, listed
 from tasks.pipeline import data_rules, families, space
 from tasks.pipeline.data_rules import Columns, Problems, Rule, is_column
-from tasks.pipeline.metrics import of_task, of_thresholds
-from tasks.pipeline.schema import NO_FEATURES, Folds, Slices, Task, Tuned
+from tasks.pipeline.metrics import Task, of_task, of_thresholds
+from tasks.pipeline.schema import NO_FEATURES, Folds, Slices, Tuned
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 """Airflow's names of cron expressions."""

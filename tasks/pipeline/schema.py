@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.pipeline.metrics import DIRECTIONS, MINIMIZE, Direction, MetricName
+from tasks.pipeline.metrics import DIRECTIONS, MINIMIZE, Direction, MetricName, Task
 
 Scalar = bool | int | float | str
 MOST_TRIALS = 10_000
@@ -14,7 +14,6 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}[mg]$")]
 """An amount of memory."""
-Task = Literal["regression", "binary", "multiclass"]
 Algorithm = Literal["tpe", "random", "grid"]
 GateMode = Literal["enforce", "dry_run", "disabled"]
 TunedMetric = Literal["accuracy", "f1"]
