@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,8 +12,27 @@ Scalar = bool | int | float | str
 MOST_TRIALS = 10_000
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}[mg]$")]
-"""An amount of memory."""
+MEMORY_PATTERN = r"^[1-9][0-9]{0,9}[mg]$"
+Memory = Annotated[str, Field(pattern=MEMORY_PATTERN)]
+SIZE_PATTERN = r"^[1-9][0-9]{0,9}[kmg]$"
+FUNCTION_PATTERN = r"^[A-Za-z_]\w*:[A-Za-z_]\w*$"
+CONNECTION_PATTERN = r"^[\w.-]+$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+LABEL_PATTERN = r"^[A-Za-z0-9_-]{1,63}$"
+"""Without dots: tools own the names with one (ours, the engine's, a proxy's)."""
+PATTERNS = {
+    NAME_PATTERN: "be lower-case letters, digits and _, start with a letter, and have at most 63 "
+    "characters",
+    MEMORY_PATTERN: "be a whole number followed by m or g, e.g. 512m or 2g",
+    SIZE_PATTERN: "be a whole number followed by k, m or g, e.g. 50m",
+    FUNCTION_PATTERN: "be MODULE:FUNCTION",
+    CONNECTION_PATTERN: "consist of letters, digits, _, - and .",
+    SHA256_PATTERN: "be 64 lower-case hexadecimal digits",
+    VARIABLE_PATTERN: "have a name of letters, digits and _ that does not start with a digit",
+    LABEL_PATTERN: "have a name of letters, digits, _ and -, at most 63 characters",
+}
+"""What a value must be, by its pattern."""
 Algorithm = Literal["tpe", "random", "grid"]
 GateMode = Literal["enforce", "dry_run", "disabled"]
 TunedMetric = Literal["accuracy", "f1"]
@@ -23,12 +42,23 @@ NO_FEATURES: frozenset[ColumnType] = frozenset({"datetime", "string"})
 """Types of columns that no model family takes."""
 
 
+class WrongFieldError(AttributeError):
+    """A field was read that is missing because the file's value of it is wrong."""
+
+
 class Section(BaseModel):
-    """A frozen part of the file; a key that it does not know is an error."""
+    """A frozen part of the file; unknown keys are errors."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
     )
+
+    if not TYPE_CHECKING:  # to mypy, it would allow attributes of any name
+
+        def __getattr__(self, name: str) -> Any:
+            if name in type(self).model_fields:
+                raise WrongFieldError(name)
+            return super().__getattr__(name)
 
 
 class Source(Section):
@@ -38,7 +68,9 @@ class Source(Section):
         description="sklearn://, file://, https://, s3:// or postgresql://; file and s3 may hold *"
     )
     connection: str | None = Field(
-        None, pattern=r"^[\w.-]+$", description="Airflow connection, for s3:// and postgresql://"
+        None,
+        pattern=CONNECTION_PATTERN,
+        description="Airflow connection, for s3:// and postgresql://",
     )
     query: str | None = Field(None, description="the SQL of a postgresql:// source")
     format: Literal["csv", "parquet", "jsonl"] | None = Field(
@@ -46,7 +78,7 @@ class Source(Section):
     )
     options: dict[str, Scalar | None] = Field({}, description="keywords for the reader, e.g. sep")
     constants: dict[str, Scalar] = Field({}, description="columns to add, e.g. color: red")
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="digest of the file")
+    sha256: str | None = Field(None, pattern=SHA256_PATTERN, description="digest of the file")
 
 
 class Column(Section):
@@ -89,7 +121,7 @@ class Data(Section):
     sources: tuple[Source, ...] = Field(min_length=1, description="tables, put under each other")
     prepare: str | None = Field(
         None,
-        pattern=r"^[A-Za-z_]\w*:[A-Za-z_]\w*$",
+        pattern=FUNCTION_PATTERN,
         description="module:function beside the pipeline file; a list of tables in, one table out",
     )
     target: str = Field(description="the column to predict")
@@ -156,7 +188,7 @@ class Search(Section):
     )
     slots: int = Field(2, ge=1, le=64, description="Airflow tasks that run trials side by side")
     trial_timeout: float = Field(300, gt=0, description="seconds for one trial")
-    trial_memory: Size | None = Field(
+    trial_memory: Memory | None = Field(
         None, description="memory for one trial: 512m, 4g; null: a slot's share of the machine's"
     )
     timeout: float | None = Field(None, gt=0, description="seconds for the whole search")
@@ -211,7 +243,7 @@ class Gate(Section):
     )
     slices: tuple[Slices, ...] = Field((), description="where it must not be worse than before")
     model_size: str | None = Field(
-        None, pattern=r"^[1-9][0-9]{0,9}[kmg]$", description="most that its files may take: 50m"
+        None, pattern=SIZE_PATTERN, description="most that its files may take: 50m"
     )
     latency_ms: float | None = Field(
         None, gt=0, description="most that one prediction of the smoke test's rows may take"
@@ -246,11 +278,15 @@ class Serving(Section):
     )
     replicas: int = Field(1, ge=1, le=12, description="containers that share the requests")
     cpus: float = Field(1.0, ge=0.1, le=1024, description="processors that each may use")
-    memory: Size = Field(
+    memory: Memory = Field(
         "1g", description="what each may use before it is ended and started again: 512m, 2g"
     )
-    environment: dict[str, str] = Field({}, description="variables of the server; no secrets")
-    labels: dict[str, str] = Field({}, description="labels of the containers")
+    environment: dict[Annotated[str, Field(pattern=VARIABLE_PATTERN)], str] = Field(
+        {}, description="variables of the server; no secrets"
+    )
+    labels: dict[Annotated[str, Field(pattern=LABEL_PATTERN)], str] = Field(
+        {}, description="labels of the containers"
+    )
     keep: int = Field(
         2, ge=0, le=100, description="images of earlier versions that are kept to go back to"
     )
