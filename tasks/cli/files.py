@@ -82,11 +82,20 @@ def check(
         raise typer.Exit(_exit_code(found))
 
 
-def schema() -> None:
+def schema(
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="update pipelines/schema.json and docs/reference.md instead"),
+    ] = False,
+) -> None:
     """Print the JSON schema of a pipeline file, for editors."""
-    from tasks.pipeline.editor_schema import text
+    from tasks.pipeline import editor_schema, reference
 
-    typer.echo(text(), nl=False)
+    if not write:
+        typer.echo(editor_schema.text(), nl=False)
+        return
+    editor_schema.FILE.write_text(editor_schema.text())
+    reference.FILE.write_text(reference.updated(reference.FILE.read_text()))
 
 
 def _list(as_json: bool) -> None:

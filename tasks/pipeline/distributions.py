@@ -21,6 +21,21 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "qlognormal": ("mu", "sigma", "q"),
     "randint": ("low", "high"),
 }
+MEANINGS = {
+    "choice": "One of the options, each equally likely.",
+    "pchoice": "One of the options, with probabilities that add up to 1.",
+    "uniform": "Any number from low to high.",
+    "quniform": "Multiples of q from low to high.",
+    "uniformint": "Integers from low to high, both included.",
+    "loguniform": "Numbers whose logarithm is uniform. The bounds are logarithms: log(0.001).",
+    "qloguniform": "As loguniform, rounded to multiples of q.",
+    "normal": "Numbers around mu, without limits.",
+    "qnormal": "As normal, rounded to multiples of q.",
+    "lognormal": "Numbers whose logarithm is normal. mu is a logarithm.",
+    "qlognormal": "As lognormal, rounded to multiples of q.",
+    "randint": "Integers from low to high - 1 without an order, e.g. a seed. [high] starts at 0.",
+}
+"""What each function gives."""
 CHOICES = ("choice", "pchoice")
 FUNCTIONS = (*CHOICES, *ARGUMENTS)
 WHOLE = frozenset({"uniformint", "randint"})

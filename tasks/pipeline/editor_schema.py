@@ -8,30 +8,19 @@ from typing import Any, get_args
 from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import override
 
-from tasks.pipeline.distributions import ARGUMENTS
+from tasks.base.settings import REPOSITORY
+from tasks.pipeline.distributions import ARGUMENTS, MEANINGS
 from tasks.pipeline.metrics import MetricName
 from tasks.pipeline.nodes import ESTIMATOR
-from tasks.pipeline.schema import Pipeline
+from tasks.pipeline.schema import Pipeline, Search
 
+FILE = REPOSITORY / "pipelines" / "schema.json"
 NUMBER_TEXT = r"^log\(.+\)$"
-WHAT = {
-    "uniform": "any number from low to high",
-    "quniform": "multiples of q from low to high",
-    "uniformint": "integers from low to high",
-    "loguniform": "numbers whose logarithm is uniform; bounds are logarithms: [log(0.001), log(1)]",
-    "qloguniform": "loguniform, rounded to multiples of q",
-    "normal": "numbers around mu",
-    "qnormal": "normal, rounded to multiples of q",
-    "lognormal": "numbers whose logarithm is normal; mu is a logarithm",
-    "qlognormal": "lognormal, rounded to multiples of q",
-    "randint": "integers from low to high - 1, or with [high] from 0; no order among them",
-}
-"""Each distribution in a line."""
 
 
 def text() -> str:
-    """The schema as the file `pipelines/schema.json` holds it."""
-    return json.dumps(build(), indent=2) + "\n"
+    """The schema as the file `pipelines/schema.json` holds it, docstrings without line ends."""
+    return json.dumps(build(), indent=2).replace(r"\n", " ") + "\n"
 
 
 def build() -> dict[str, Any]:
@@ -40,24 +29,20 @@ def build() -> dict[str, Any]:
     definitions = schema["$defs"] | _space()
     schema["required"].remove("name")
     definitions["Metric"]["required"].remove("direction")
-    properties = schema["properties"]
-    short = {"enum": list(get_args(MetricName))}
-    about = properties["metric"].pop("description")
-    properties["metric"] = {"description": about, "anyOf": [short, {"$ref": "#/$defs/Metric"}]}
-    space = definitions["Search"]["properties"]["space"]
+    schema["properties"]["metric"] = {
+        "description": Pipeline.model_fields["metric"].description,
+        "anyOf": [{"enum": list(get_args(MetricName))}, {"$ref": "#/$defs/Metric"}],
+    }
     definitions["Search"]["properties"]["space"] = {
-        "description": space["description"],
+        "description": Search.model_fields["space"].description,
         "$ref": "#/$defs/Option",
     }
-    head = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A pipeline file",
-    }
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return head | schema | {"title": "A pipeline file", "$defs": dict(sorted(definitions.items()))}
 
 
 def _space() -> dict[str, Any]:
-    expressions = {name: _arguments(arguments, WHAT[name]) for name, arguments in ARGUMENTS.items()}
+    expressions = {name: _arguments(name) for name in ARGUMENTS}
     return {
         "Number": {
             "anyOf": [{"type": "number"}, {"type": "string", "pattern": NUMBER_TEXT}],
@@ -98,8 +83,8 @@ def _expression(functions: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _choices(of: str) -> dict[str, Any]:
-    option = {"$ref": f"#/$defs/{of}"}
+def _choices(kind: str) -> dict[str, Any]:
+    option = {"$ref": f"#/$defs/{kind}"}
     pair = {
         "type": "array",
         "prefixItems": [{"$ref": "#/$defs/Number"}, option],
@@ -111,25 +96,25 @@ def _choices(of: str) -> dict[str, Any]:
             "type": "array",
             "minItems": 1,
             "items": option,
-            "description": "one of several, equally likely",
+            "description": MEANINGS["choice"],
         },
         "pchoice": {
             "type": "array",
             "minItems": 1,
             "items": pair,
-            "description": "one of several, each [PROBABILITY, OPTION]",
+            "description": MEANINGS["pchoice"],
         },
     }
 
 
-def _arguments(names: tuple[str, ...], about: str) -> dict[str, Any]:
-    least = 1 if about is WHAT["randint"] else len(names)
+def _arguments(name: str) -> dict[str, Any]:
+    arguments = ARGUMENTS[name]
     return {
         "type": "array",
         "items": {"$ref": "#/$defs/Number"},
-        "minItems": least,
-        "maxItems": len(names),
-        "description": f"[{', '.join(names)}]: {about}",
+        "minItems": 1 if name == "randint" else len(arguments),
+        "maxItems": len(arguments),
+        "description": f"[{', '.join(arguments)}]: {MEANINGS[name]}",
     }
 
 

@@ -20,7 +20,7 @@ WHERE = "The run's configuration"
 class Overrides(BaseModel):
     """Parameters of one run; None leaves a field as the file has it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     trials: int | None = None
     slots: int | None = None
@@ -30,10 +30,11 @@ class Overrides(BaseModel):
     timeout: float | None = None
     points: tuple[dict[str, Any], ...] | None = None
     snapshot: str | None = None
-    """The manifest's URI of a snapshot to run on again."""
+    """The data: the URI of an earlier snapshot's manifest."""
     gate_mode: GateMode | None = None
     force: bool = False
-    """Run though nothing changed since the champion was made."""
+    """`true`: train even if the same data, file and code made the version that serves, an earlier
+    champion, or a version that the gate or the build rejected."""
 
 
 FIELDS: dict[str, tuple[str, str]] = {

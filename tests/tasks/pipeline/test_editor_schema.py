@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from tasks.base.settings import REPOSITORY
-from tasks.pipeline import document, editor_schema
+from tasks.pipeline import document, editor_schema, reference
 from tasks.pipeline.distributions import FUNCTIONS
 from tasks.pipeline.metrics import CALIBRATION, DIRECTIONS, MetricName
 from tasks.pipeline.overrides import Overrides
@@ -33,7 +33,7 @@ from tasks.pipeline.schema import (
 )
 
 FOLDER = REPOSITORY / "pipelines"
-MANUAL = (REPOSITORY / "docs" / "reference.md").read_text()
+MANUAL = reference.FILE.read_text()
 
 
 @pytest.fixture
@@ -51,7 +51,13 @@ def validator() -> jsonschema.Draft202012Validator:
 
 
 def test_the_file_is_what_the_command_prints() -> None:
-    assert (FOLDER / "schema.json").read_text() == editor_schema.text()
+    assert editor_schema.FILE.read_text() == editor_schema.text()
+
+
+def test_the_tables_of_the_reference_are_what_the_schema_says() -> None:
+    assert reference.updated(MANUAL) == MANUAL
+    changed = MANUAL.replace("The column to predict.", "The column.")
+    assert changed != MANUAL == reference.updated(changed)
 
 
 def test_the_example_fits(validator: Any, example: dict[str, Any]) -> None:
