@@ -1,4 +1,4 @@
-"""From plain values to a checked `Pipeline`: all problems at once, in our words."""
+"""From plain values to a checked `Pipeline`, or to all of its problems at once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _without(wrong: Collection[Path], raw: Any, kind: Any, path: Path = ()) -> A
     """The value as this kind; its sections raise `WrongFieldError` for the fields that are wrong.
 
     Raises:
-        WrongFieldError: The value itself is wrong, and is no section.
+        WrongFieldError: The value itself is wrong, and is not a section.
     """
     if not any(_is_in(field, path) for field in wrong):
         return TypeAdapter(kind).validate_python(raw)
@@ -95,7 +95,7 @@ def _items_without(
 
 
 def _with_whole_grid(pipeline: Pipeline, raw: Mapping[str, Any]) -> Pipeline:
-    """A grid is tried whole unless it is said how many trials there are."""
+    """By default a grid is evaluated whole."""
     search = pipeline.search
     if search.algorithm != "grid" or "trials" in raw["search"]:
         return pipeline
@@ -105,11 +105,11 @@ def _with_whole_grid(pipeline: Pipeline, raw: Mapping[str, Any]) -> Pipeline:
 
 
 def explain(error: ValidationError, model: type[BaseModel], raw: Any) -> list[Problem]:
-    """Pydantic's errors as problems, one a field."""
+    """Pydantic's errors as problems, one for each field."""
     merged: dict[Path, Problem] = {}
     for detail in error.errors(include_url=False, include_context=True):
         problem = _problem(detail, model, raw)
-        if problem.field in merged:  # one error for each member of a union
+        if problem.field in merged:  # an error of another member of a union
             other = merged[problem.field]
             if problem.must not in other.must:
                 must = f"{other.must} or {problem.must.removeprefix('be ')}"
@@ -133,7 +133,7 @@ def _problem(detail: Any, model: type[BaseModel], raw: Any) -> Problem:
         return Problem(field, must, str(field[-1]), fix)
     if kind == "string_pattern_mismatch":
         return Problem(field, PATTERNS[context["pattern"]], detail["input"])
-    must = WORDS[kind].format(**context) if kind in WORDS else f"be right: {detail['msg']}"
+    must = WORDS[kind].format(**context) if kind in WORDS else f"be valid: {detail['msg']}"
     got = NOTHING if kind == "missing" else detail["input"]
     fix = ""
     if kind == "literal_error":
@@ -144,7 +144,7 @@ def _problem(detail: Any, model: type[BaseModel], raw: Any) -> Problem:
 
 
 def _field(location: Iterable[str | int], raw: Any, *, missing: bool) -> Path:
-    """Pydantic's location without the names of union members, which stand for no key."""
+    """Pydantic's location without the names of union members, which are not keys."""
     parts = list(location)
     field: list[str | int] = []
     value = raw

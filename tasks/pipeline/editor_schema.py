@@ -1,4 +1,4 @@
-"""The JSON schema of a pipeline file, for editors to complete and to check while typing."""
+"""The JSON schema of a pipeline file, by which editors complete and check it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NUMBER_TEXT = r"^log\(.+\)$"
 
 
 def text() -> str:
-    """The schema as the file `pipelines/schema.json` holds it, docstrings without line ends."""
+    """The schema as in `pipelines/schema.json`, with each docstring on one line."""
     return json.dumps(build(), indent=2).replace(r"\n", " ") + "\n"
 
 
 def build() -> dict[str, Any]:
-    """The schema: pydantic's, with the grammar of the space and the short forms."""
+    """Pydantic's schema, with the grammar of the space and the short forms."""
     schema = Pipeline.model_json_schema(schema_generator=_Generator)
     definitions = schema["$defs"] | _space()
     schema["required"].remove("name")
@@ -46,17 +46,17 @@ def _space() -> dict[str, Any]:
     return {
         "Number": {
             "anyOf": [{"type": "number"}, {"type": "string", "pattern": NUMBER_TEXT}],
-            "description": "a number, or log(NUMBER)",
+            "description": "A number, or log(NUMBER).",
         },
         "Option": {
-            "description": "one model family with its parameters, or a choice of such options",
+            "description": "A model family with its parameters, or a choice of such options.",
             **_expression(_choices("Option")),
             "else": {
                 "type": "object",
                 "properties": {
                     ESTIMATOR: {
                         "type": "string",
-                        "description": "the model family: a module of tasks/models/estimators",
+                        "description": "The model family: a module of tasks/models/estimators.",
                     }
                 },
                 "required": [ESTIMATOR],
@@ -64,7 +64,7 @@ def _space() -> dict[str, Any]:
             },
         },
         "Value": {
-            "description": "an expression of hyperopt's, or a value, list or mapping as it is",
+            "description": "An expression of hyperopt's, or a constant, a list or a mapping.",
             **_expression(_choices("Value") | expressions),
             "else": {
                 "type": ["null", "boolean", "number", "string", "array", "object"],
@@ -76,7 +76,7 @@ def _space() -> dict[str, Any]:
 
 
 def _expression(functions: dict[str, Any]) -> dict[str, Any]:
-    """A mapping with a function's name holds nothing else."""
+    """A mapping with the name of a function has no other key."""
     return {
         "if": {"type": "object", "anyOf": [{"required": [name]} for name in functions]},
         "then": {"properties": functions, "additionalProperties": False, "maxProperties": 1},
@@ -119,7 +119,7 @@ def _arguments(name: str) -> dict[str, Any]:
 
 
 class _Generator(GenerateJsonSchema):
-    """Without titles: `Trial Timeout` says no more than `trial_timeout`."""
+    """Without titles: `Trial Timeout` adds nothing to `trial_timeout`."""
 
     @override
     def field_title_should_be_set(self, schema: Any) -> bool:

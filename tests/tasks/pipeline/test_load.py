@@ -104,7 +104,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_the_name_of_a_file_must_be_a_name(tmp_path: Path) -> None:
     file = tmp_path / "My Model.yaml"
     file.write_text(VALID)
-    with pytest.raises(UserError, match="The 'name' field must .* Got 'My Model' instead"):
+    with pytest.raises(UserError, match=r"The 'name' field must .* Got 'My Model' instead"):
         parse_file(file)
 
 
