@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -12,9 +13,10 @@ from tasks.base.settings import REPOSITORY
 from tasks.pipeline.distributions import ARGUMENTS, MEANINGS
 from tasks.pipeline.metrics import MetricName
 from tasks.pipeline.nodes import ESTIMATOR
-from tasks.pipeline.schema import Pipeline, Search
+from tasks.pipeline.schema import Metric, Pipeline, Search
 
 FILE = REPOSITORY / "pipelines" / "schema.json"
+NUMBER = {"$ref": "#/$defs/Number"}
 NUMBER_TEXT = r"^log\(.+\)$"
 
 
@@ -30,7 +32,7 @@ def build() -> dict[str, Any]:
     schema["required"].remove("name")
     definitions["Metric"]["required"].remove("direction")
     schema["properties"]["metric"] = {
-        "description": Pipeline.model_fields["metric"].description,
+        "description": Metric.__doc__,
         "anyOf": [{"enum": list(get_args(MetricName))}, {"$ref": "#/$defs/Metric"}],
     }
     definitions["Search"]["properties"]["space"] = {
@@ -85,37 +87,22 @@ def _expression(functions: dict[str, Any]) -> dict[str, Any]:
 
 def _choices(kind: str) -> dict[str, Any]:
     option = {"$ref": f"#/$defs/{kind}"}
-    pair = {
-        "type": "array",
-        "prefixItems": [{"$ref": "#/$defs/Number"}, option],
-        "minItems": 2,
-        "maxItems": 2,
-    }
+    pair = {"type": "array", "prefixItems": [NUMBER, option], "minItems": 2, "maxItems": 2}
     return {
-        "choice": {
-            "type": "array",
-            "minItems": 1,
-            "items": option,
-            "description": MEANINGS["choice"],
-        },
-        "pchoice": {
-            "type": "array",
-            "minItems": 1,
-            "items": pair,
-            "description": MEANINGS["pchoice"],
-        },
+        "choice": _list(option, MEANINGS["choice"], minItems=1),
+        "pchoice": _list(pair, MEANINGS["pchoice"], minItems=1),
     }
 
 
 def _arguments(name: str) -> dict[str, Any]:
     arguments = ARGUMENTS[name]
-    return {
-        "type": "array",
-        "items": {"$ref": "#/$defs/Number"},
-        "minItems": 1 if name == "randint" else len(arguments),
-        "maxItems": len(arguments),
-        "description": f"[{', '.join(arguments)}]: {MEANINGS[name]}",
-    }
+    least = 1 if name == "randint" else len(arguments)
+    meaning = f"[{', '.join(arguments)}]: {MEANINGS[name]}"
+    return _list(NUMBER, meaning, minItems=least, maxItems=len(arguments))
+
+
+def _list(items: Mapping[str, Any], meaning: str, **limits: int) -> dict[str, Any]:
+    return {"type": "array", "items": items, **limits, "description": meaning}
 
 
 class _Generator(GenerateJsonSchema):

@@ -36,16 +36,10 @@ class Overrides(BaseModel):
     champion, or a version that the gate or the build rejected."""
 
 
-FIELDS: dict[str, tuple[str, str]] = {
-    "trials": ("search", "trials"),
-    "slots": ("search", "slots"),
-    "seed": ("search", "seed"),
-    "algorithm": ("search", "algorithm"),
-    "trial_timeout": ("search", "trial_timeout"),
-    "timeout": ("search", "timeout"),
-    "points": ("search", "points"),
-    "gate_mode": ("gate", "mode"),
-}
+FIELDS = {
+    name: ("search", name)
+    for name in ("trials", "slots", "seed", "algorithm", "trial_timeout", "timeout", "points")
+} | {"gate_mode": ("gate", "mode")}
 """The field of the file that a parameter replaces."""
 
 

@@ -16,6 +16,8 @@ from tasks.pipeline.overrides import FIELDS, Overrides
 FILE = REPOSITORY / "docs" / "reference.md"
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Row = tuple[str, ...]
+NOT_REQUIRED = {"name": "the file's name"}
+"""Required by the schema, but not in a file: the default."""
 
 
 def updated(text: str) -> str:
@@ -35,16 +37,18 @@ def _keys(model: type[BaseModel], headings: set[str]) -> list[Row]:
     """The keys of a section; one that has a heading of its own is a link to it."""
     rows: list[Row] = [("key", "default", "meaning")]
     for name, field in model.model_fields.items():
-        section = field.annotation
-        meaning = one_line(field.description)
+        kind, meaning = field.annotation, field.description
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            meaning = kind.__doc__
+            if name not in headings:
+                inner = _keys(kind, headings)[1:]
+                rows += [(key.replace("`", f"`{name}.", 1), *rest) for key, *rest in inner]
+                continue
+        meaning = _one_line(meaning)
         if name in headings:
             meaning = f"[{meaning.rstrip('.')}](#{name})"
-        elif isinstance(section, type) and issubclass(section, BaseModel):
-            inner = _keys(section, headings)[1:]
-            rows += [(key.replace("`", f"`{name}.", 1), *rest) for key, *rest in inner]
-            continue
-        if model is schema.Pipeline and name == "name":
-            rows.append((f"`{name}`", "the file's name", meaning))
+        if name in NOT_REQUIRED:
+            rows.append((f"`{name}`", NOT_REQUIRED[name], meaning))
         elif field.is_required():
             rows.append((f"`{name}` **•**", "", meaning))
         else:
@@ -63,11 +67,9 @@ def _default(value: Any) -> str:
 
 
 def _others() -> dict[str, list[Row]]:
+    changes = {name: f"`{section}.{key}`" for name, (section, key) in FIELDS.items()}
     overrides = (
-        (
-            f"`{name}`",
-            f"`{'.'.join(FIELDS[name])}`" if name in FIELDS else one_line(field.description),
-        )
+        (f"`{name}`", changes.get(name) or _one_line(field.description))
         for name, field in Overrides.model_fields.items()
     )
     return {
@@ -85,6 +87,6 @@ def _expression(name: str) -> Row:
     return f"`{{{name}: [{', '.join(arguments)}]}}`", MEANINGS[name], "yes" if finite else ""
 
 
-def one_line(docstring: str | None) -> str:
+def _one_line(docstring: str | None) -> str:
     """A wrapped docstring as one line."""
     return " ".join((docstring or "").split())

@@ -112,7 +112,7 @@ def text(value: Any) -> str:
 
 
 class Drift(Section):
-    """What to do if the columns of a source differ from those of the file."""
+    """What to do if the columns of a source have changed."""
 
     new: Literal["reject", "ignore"] = "reject"
     """A column that the file does not name: `reject` the data, or `ignore` the column."""
@@ -142,7 +142,6 @@ class Data(Section):
     """Rows that break the rules of their columns: `reject` ends the run, `drop` leaves them out.
     Both write a report, which `./mlops cat` shows."""
     drift: Drift = Drift()
-    """What to do if a source's columns have changed."""
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     """How much a row counts in training, by its class: `balanced` (rare classes count as much as
     frequent ones), or a number for each label, which is in quotes: `{"0": 1, "1": 5}`."""
@@ -166,11 +165,10 @@ class Features(Section):
     encode: Literal["onehot", "ordinal"] = "onehot"
     """Categories: `onehot` or `ordinal`."""
     impute: Impute = Impute()
-    """How missing values are filled."""
 
 
 class Split(Section):
-    """Training, validation and test part. A unit (see `groups`) never has rows in two parts."""
+    """Training, validation and test part."""
 
     method: Literal["hash", "time", "random"] = "hash"
     """`hash`: a hash decides for each unit, so a row never changes parts when data is added.
@@ -357,24 +355,17 @@ class Pipeline(Section):
     """When to train: a cron expression of five fields (UTC), `"@hourly"`, `"@daily"`, `"@weekly"`,
     `"@monthly"`, `"@quarterly"` or `"@yearly"`, in quotes. `null`: only by hand."""
     data: Data
-    """Where the table comes from and what it must look like."""
     features: Features = Features()
-    """Preparation inside the model."""
     split: Split = Split()
-    """Training, validation and test part."""
     search: Search
-    """The hyperparameter search."""
     metric: Metric
-    """The metric that trials, selection and gate compare."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | Tuned = 0.5
     """Probability from which a row is assigned to the greater of two classes."""
     rounded: bool = False
     """For a regression: `true` rounds predictions to whole numbers, for targets that are counts or
     scores. It helps `mae`, whose best prediction is a median, and hurts `rmse`."""
     gate: Gate = Gate()
-    """What a challenger must show before it is promoted."""
     serving: Serving = Serving()
-    """The endpoint."""
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -189,5 +189,12 @@ def test_the_reference_names_every_key_metric_function_and_parameter() -> None:
         assert re.search(rf"`[^`]*\b{re.escape(name)}\b[^`]*`", MANUAL), name
 
 
+def test_every_key_has_a_meaning() -> None:
+    tables = re.findall(r"<!-- table: \w+ -->\n\| key.*?<!-- end -->", MANUAL, re.DOTALL)
+    rows = [line for table in tables for line in table.splitlines() if line.startswith("| `")]
+    assert len(tables) == 11
+    assert all(re.search(r"\| [^|]{5,} \|$", row) for row in rows)
+
+
 def test_every_metric_can_be_named() -> None:
     assert set(get_args(MetricName)) == set(DIRECTIONS)
