@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from tasks.base.errors import UserError
 
@@ -14,7 +14,7 @@ NOTHING = object()
 """The `got` of a problem with a missing value."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Problem:
     """A message: The 'field' field must `must`. Got `got` instead."""
 
@@ -28,6 +28,10 @@ class Problem:
         subject = f"The '{dotted(self.field)}' field" if self.field else "The file"
         got = "" if self.got is NOTHING else f" Got {shown(self.got)} instead."
         return f"{subject} must {self.must}.{got}{' ' if self.fix else ''}{self.fix}"
+
+    def below(self, place: Path) -> Problem:
+        """The same problem, of a part that stands at `place` of a larger whole."""
+        return dataclasses.replace(self, field=(*place, *self.field), line=None)
 
 
 class ProblemsError(UserError):

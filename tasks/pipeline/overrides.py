@@ -96,10 +96,7 @@ def parse_set(settings: Iterable[str]) -> Overrides:
             try:
                 raw[name] = document.parse(text).data
             except ProblemsError as error:
-                problems += [
-                    dataclasses.replace(problem, field=(name, *problem.field), line=None)
-                    for problem in error.problems
-                ]
+                problems += [problem.below((name,)) for problem in error.problems]
     try:
         overrides = parse(raw)
     except ProblemsError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import posixpath
 import re
 from contextlib import suppress
@@ -200,7 +199,7 @@ def _check_space(pipeline: Pipeline) -> Problems:
     try:
         space.parse(pipeline.search.space, families.names())
     except ProblemsError as error:
-        yield from (_below(("search", "space"), problem) for problem in error.problems)
+        yield from (problem.below(("search", "space")) for problem in error.problems)
 
 
 def _check_grid(pipeline: Pipeline) -> Problems:
@@ -219,7 +218,7 @@ def _check_points(pipeline: Pipeline) -> Problems:
         try:
             space.to_vals(tree, point)
         except space.NoMatch as error:
-            yield _below(("search", "points", i), error.problem)
+            yield error.problem.below(("search", "points", i))
 
 
 def _tree(pipeline: Pipeline) -> space.Node | None:
@@ -227,10 +226,6 @@ def _tree(pipeline: Pipeline) -> space.Node | None:
         return space.parse(pipeline.search.space)
     except ProblemsError:
         return None  # `_check_space` says why
-
-
-def _below(place: Path, problem: Problem) -> Problem:
-    return dataclasses.replace(problem, field=(*place, *problem.field))
 
 
 RULES: tuple[Rule, ...] = (

@@ -157,9 +157,9 @@ def test_deep_check_reads_the_data_and_keeps_nothing(folder: Path) -> None:
         result = RUNNER.invoke(APP, ["check", "--deep", "mine"])
         assert result.exit_code == 2
         assert words in result.stderr
-        (found,) = json.loads(RUNNER.invoke(APP, ["check", "--deep", "--json", "mine"]).stdout)
-        assert (found["ok"], found["problems"][0]["field"]) == (False, "data")
-        assert words in found["problems"][0]["message"]
+        (report,) = json.loads(RUNNER.invoke(APP, ["check", "--deep", "--json", "mine"]).stdout)
+        assert (report["ok"], report["problems"][0]["field"]) == (False, "data")
+        assert words in report["problems"][0]["message"]
 
 
 def test_deep_check_finds_bad_rows(folder: Path) -> None:

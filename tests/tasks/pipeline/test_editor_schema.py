@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from tasks.pipeline.distributions import FUNCTIONS
 from tasks.pipeline.metrics import CALIBRATION, DIRECTIONS, MetricName
 from tasks.pipeline.overrides import Overrides
 from tasks.pipeline.schema import (
+    PATTERNS,
     Column,
     Data,
     Drift,
@@ -58,6 +60,13 @@ def test_the_tables_of_the_reference_are_what_the_schema_says() -> None:
     assert reference.updated(MANUAL) == MANUAL
     changed = MANUAL.replace("The column to predict.", "The column.")
     assert changed != MANUAL == reference.updated(changed)
+
+
+def test_every_pattern_has_its_words() -> None:
+    schema = json.dumps(Pipeline.model_json_schema())
+    patterns = re.findall(r'"pattern": ("[^ ]*")', schema)
+    keys = re.findall(r'"patternProperties": \{("[^ ]*"):', schema)
+    assert {json.loads(text) for text in (*patterns, *keys)} == set(PATTERNS)
 
 
 def test_the_example_fits(validator: Any, example: dict[str, Any]) -> None:
