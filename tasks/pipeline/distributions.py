@@ -177,7 +177,7 @@ def _each_limit(
         elif argument in {"sigma", "q"} and value <= 0:
             yield Problem(place, f"be greater than 0 ({argument})", raw[i])
         elif argument == "q" and _reach(name, args) / value > MOST_STEPS:
-            must = f"fit into the range at most {MOST_STEPS:g} times (q)"
+            must = f"divide the range into at most {MOST_STEPS:g} steps (q)"
             yield Problem(place, must, raw[i])
         elif "log" in name and argument != "q" and value > LARGEST_LOG:
             must = f"be a logarithm, at most {LARGEST_LOG:g}"

@@ -300,7 +300,7 @@ def test_what_an_expression_can_give(
         (
             {"quniform": [0, 1e308, 1e-308]},
             "x.quniform.2",
-            "fit into the range at most",
+            "divide the range into at most",
         ),
         ({"normal": [0, -1]}, "x.normal.1", "be greater than 0 (sigma)"),
         ({"uniformint": [0.5, 2]}, "x.uniformint.0", "be an integer"),
