@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Collection
 from contextlib import suppress
 
 from tasks.base.problems import Path, Problem, ProblemsError, did_you_mean, listed
@@ -132,10 +133,8 @@ def _check_validation(pipeline: Pipeline) -> Problems:
 
 def _check_metric(pipeline: Pipeline) -> Problems:
     metric, known = pipeline.metric, of_task(pipeline.data.task)
-    if metric.name not in known:
-        must = f"be a metric of {pipeline.data.task}: {listed(known)}"
-        yield Problem(("metric", "name"), must, metric.name)
-    elif metric.direction != known[metric.name]:
+    yield from _check_metric_name(metric.name, known, pipeline, ("metric", "name"))
+    if metric.direction != known.get(metric.name, metric.direction):
         must = f"be {known[metric.name]} for {metric.name}"
         yield Problem(("metric", "direction"), must, metric.direction)
 
@@ -143,9 +142,15 @@ def _check_metric(pipeline: Pipeline) -> Problems:
 def _check_thresholds(pipeline: Pipeline) -> Problems:
     known = of_thresholds(pipeline.data.task)
     for name in pipeline.gate.thresholds:
-        if name not in known:
-            must = f"be a metric of {pipeline.data.task}: {listed(known)}"
-            yield Problem(("gate", "thresholds", name), must, name, did_you_mean(name, known))
+        yield from _check_metric_name(name, known, pipeline, ("gate", "thresholds", name))
+
+
+def _check_metric_name(
+    name: str, known: Collection[str], pipeline: Pipeline, place: Path
+) -> Problems:
+    if name not in known:
+        must = f"be a metric of {pipeline.data.task}: {listed(known)}"
+        yield Problem(place, must, name, did_you_mean(name, known))
 
 
 def _check_slices(pipeline: Pipeline) -> Problems:
@@ -159,16 +164,16 @@ def _check_slices(pipeline: Pipeline) -> Problems:
 
 
 def _check_slice(part: Slices, pipeline: Pipeline, place: Path) -> Problems:
-    columns, known = pipeline.data.columns, of_task(pipeline.data.task)
+    columns = pipeline.data.columns
     yield from check_column_name(part.by, pipeline, (*place, "by"))
     if part.by == pipeline.data.target:
         yield Problem((*place, "by"), "be a column other than the target", part.by)
     elif part.by in columns and columns[part.by].type in {"double", "datetime"}:
         must = f"be a column with few values, not a {columns[part.by].type}"
         yield Problem((*place, "by"), must, part.by)
-    if part.metric is not None and part.metric not in known:
-        must = f"be a metric of {pipeline.data.task}: {listed(known)}"
-        yield Problem((*place, "metric"), must, part.metric)
+    if part.metric is not None:
+        known = of_task(pipeline.data.task)
+        yield from _check_metric_name(part.metric, known, pipeline, (*place, "metric"))
 
 
 def _check_probabilities(pipeline: Pipeline) -> Problems:
