@@ -1,4 +1,4 @@
-"""Commands on pipeline files: list, show, check, and their JSON schema."""
+"""Commands for pipeline files: list, show, check, and their JSON schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.cli.console import err, out
 if TYPE_CHECKING:
     from tasks.pipeline.schema import Pipeline
 
-Json = Annotated[bool, typer.Option("--json", help="for scripts")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def pipelines(
-    name: Annotated[str | None, typer.Argument(help="show this one, defaults filled in")] = None,
+    name: Annotated[str | None, typer.Argument(help="show this one; default: list all")] = None,
     as_json: Json = False,
 ) -> None:
     """List the pipeline files, or show one with every default filled in."""
@@ -49,44 +49,53 @@ def check(
     files: Annotated[list[str] | None, typer.Argument(help="paths or names; default: all")] = None,
     deep: Annotated[
         bool,
-        typer.Option("--deep", help="read the data too, and fit each family on made-up rows"),
+        typer.Option("--deep", help="also read the data, and fit each family on made-up rows"),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Find everything that is wrong in pipeline files.
+    """Report every mistake in pipeline files.
 
-    Exit code 2 when something is; 3 when data are out of reach and nothing else is wrong.
+    Exit code 2 for mistakes; 3 if there are none, but data cannot be reached.
     """
     from tasks.pipeline.load import short
 
     results: list[dict[str, Any]] = []
-    found: list[MlopsError] = []
+    all_errors: list[MlopsError] = []
     for path in _paths(files):
-        seen, errors = _look(path, deep)
-        found += errors
+        summary, errors = _inspect(path, deep)
+        all_errors += errors
         problems = [problem for error in errors for problem in _plain(error)]
         results.append({"file": short(path), "ok": not errors, "problems": problems})
         if as_json:
             continue
         if not errors:
-            text = escape(f"{short(path)}{seen}")
+            text = escape(f"{short(path)}{summary}")
             out.print(f"[green]ok[/] {text}", highlight=False, soft_wrap=True)
         for error in errors:
             _show(path, error)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
-    elif not (deep or found):
-        hint = f"Only the text was read; {typed('check --deep')} tries data and parameters too."
+    elif not (deep or all_errors):
+        hint = f"Only the text was checked; {typed('check --deep')} also tries data and parameters."
         err.print(hint, style="dim", highlight=False, soft_wrap=True)
-    if found:
-        raise typer.Exit(_exit_code(found))
+    if all_errors:
+        raise typer.Exit(_exit_code(all_errors))
 
 
-def schema() -> None:
+def schema(
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="update pipelines/schema.json and docs/reference.md instead"),
+    ] = False,
+) -> None:
     """Print the JSON schema of a pipeline file, for editors."""
-    from tasks.pipeline.editor_schema import text
+    from tasks.pipeline import editor_schema, reference
 
-    typer.echo(text(), nl=False)
+    if not write:
+        typer.echo(editor_schema.text(), nl=False)
+        return
+    editor_schema.FILE.write_text(editor_schema.text())
+    reference.FILE.write_text(reference.updated(reference.FILE.read_text()))
 
 
 def _list(as_json: bool) -> None:
@@ -129,7 +138,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         if "problems" in row:
             table.add_row(escape(row["name"]), f"[red]has problems: {typed('check')}[/]")
             continue
-        texts = [row["name"], row["description"], row["schedule"] or "by hand", row["metric"]]
+        texts = [row["name"], row["description"], row["schedule"] or "on demand", row["metric"]]
         table.add_row(*map(escape, texts), str(row["trials"]), ", ".join(row["families"]))
     return table
 
@@ -141,10 +150,10 @@ def _paths(files: list[str] | None) -> list[Path]:
     folder = settings().pipelines
     if files:
         return [_path(file, folder) for file in files]
-    found = [folder / f"{name}.yaml" for name in names()]
-    if not found:
-        raise UserError(f"There is no pipeline file in {folder}.", fix="Add one: NAME.yaml.")
-    return found
+    paths = [folder / f"{name}.yaml" for name in names()]
+    if not paths:
+        raise UserError(f"{folder} has no pipeline file.", fix="Add a file NAME.yaml.")
+    return paths
 
 
 def _path(file: str, folder: Path) -> Path:
@@ -156,8 +165,8 @@ def _path(file: str, folder: Path) -> Path:
     return folder / f"{known(file)}.yaml"
 
 
-def _look(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
-    """What of a grid is left out and what the data are, in words; and all that is wrong."""
+def _inspect(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
+    """What is worth knowing about a valid file or its data, and every error."""
     from tasks.base.problems import ProblemsError
     from tasks.pipeline.load import parse_file
     from tasks.records.trials.progress import untried
@@ -167,32 +176,32 @@ def _look(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
     except ProblemsError as error:
         return "", [error]
     cut = untried(pipeline)
-    seen = f"; {cut}" if cut else ""
+    summary = f"; {cut}" if cut else ""
     if not deep:
-        return seen, []
+        return summary, []
     from tasks.cli.trial_fit import fit_each_family
     from tasks.prepare.make import rehearsed
 
     errors: list[MlopsError] = []
     try:
-        found = rehearsed(pipeline)
-        bad = f", {found.dropped} more left out as bad" if found.dropped else ""
-        seen = "\n  ".join([f": {found.rows} rows{bad}{seen}", *found.rules])
+        table = rehearsed(pipeline)
+        bad = f", {table.dropped} more left out as bad" if table.dropped else ""
+        summary = "\n  ".join([f": {table.rows} rows{bad}{summary}", *table.rules])
     except MlopsError as error:
         errors.append(error)
     try:
         fit_each_family(pipeline)
     except MlopsError as error:
         errors.append(error)
-    return seen, errors
+    return summary, errors
 
 
 def _exit_code(errors: list[MlopsError]) -> int:
-    """Whether something is wrong with a file, or its data are out of reach from here."""
+    """That of a mistake in a file, or that of data that cannot be reached."""
     from tasks.clients.connections import UnknownConnectionError
 
-    away = (UnavailableError, UnknownConnectionError)
-    wrong = any(not isinstance(error, away) for error in errors)
+    unreachable = (UnavailableError, UnknownConnectionError)
+    wrong = any(not isinstance(error, unreachable) for error in errors)
     return UserError.exit_code if wrong else UnavailableError.exit_code
 
 

@@ -1,4 +1,4 @@
-"""`check --deep`: whether each model family takes the parameters that its space gives."""
+"""`check --deep`: whether each model family accepts the parameters of its space."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tasks.pipeline.schema import Column, Pipeline
 
 ROWS = 60
 POINTS = 3
-"""Drawn from each family's space."""
+"""The points drawn from each family's space."""
 
 
 def fit_each_family(pipeline: Pipeline) -> None:
     """Fit sampled points on made-up rows.
 
     Raises:
-        ProblemsError: What each family that failed said.
+        ProblemsError: With the message of each family that failed.
     """
     import numpy as np
     import pandas as pd
@@ -38,8 +38,8 @@ def fit_each_family(pipeline: Pipeline) -> None:
             try:
                 build(pipeline, params, seed=0, threads=1).fit(table, target)
             except (MlopsError, ValueError, TypeError) as error:
-                must = f"give {space.family(option)!r} parameters that it can be fitted with"
-                problems.append(Problem(("search", "space"), must, NOTHING, f"It says: {error}"))
+                must = f"contain only parameters that {space.family(option)!r} can be fitted with"
+                problems.append(Problem(("search", "space"), must, NOTHING, str(error)))
                 break
     if problems:
         raise ProblemsError(f"{pipeline.name}, fitted on made-up rows,", problems)

@@ -18,7 +18,7 @@ from sklearn.metrics import (
 
 from tasks.models import metrics
 from tasks.models.metrics import Outcome
-from tasks.pipeline.schema import Task
+from tasks.pipeline.metrics import Task
 
 BLUE, GREY = "#1f6fb2", "#999999"
 BINS = 10

@@ -17,8 +17,8 @@ from tasks.data import units as hashing
 from tasks.gate import bootstrap, drawn
 from tasks.gate.bootstrap import Improvement, NoValueError
 from tasks.models import flavors, logged, metrics
-from tasks.pipeline.metrics import PROBABILITIES, of_task
-from tasks.pipeline.schema import Gate, Pipeline, Task
+from tasks.pipeline.metrics import PROBABILITIES, Task, of_task
+from tasks.pipeline.schema import Gate, Pipeline
 from tasks.records import registry
 from tasks.records.snapshots import UNIT, Manifest, read_manifest, read_part
 

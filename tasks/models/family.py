@@ -8,7 +8,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
-from tasks.pipeline.schema import Task
+from tasks.pipeline.metrics import Task
 
 TREE = "sklearn.tree._tree.Tree"
 

@@ -11,8 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics as sk
 
-from tasks.pipeline.metrics import CALIBRATION, of_task
-from tasks.pipeline.schema import Task
+from tasks.pipeline.metrics import CALIBRATION, Task, of_task
 
 Weights = NDArray[np.float64] | None
 CALIBRATION_BINS = 10

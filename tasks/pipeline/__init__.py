@@ -1,1 +1,1 @@
-"""The pipeline file: what it may say, how it is read, what a run may change of it."""
+"""The pipeline file: its keys, how it is read and checked, and what a run may change."""

@@ -1,20 +1,21 @@
-"""From plain values to a checked `Pipeline`: all problems at once, in our words."""
+"""From plain values to a checked `Pipeline`, or to all of its problems at once."""
 
 from __future__ import annotations
 
-import copy
+import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path as Folder
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
 
-from tasks.base.problems import NOTHING, Path, Problem, did_you_mean, listed
+from tasks.base.problems import NOTHING, Path, Problem, did_you_mean, dotted, listed
 from tasks.pipeline import space
-from tasks.pipeline.rules import broken
-from tasks.pipeline.schema import MOST_TRIALS, Pipeline
+from tasks.pipeline.data_rules import Rule, check_preparation
+from tasks.pipeline.rules import RULES
+from tasks.pipeline.schema import MOST_TRIALS, PATTERNS, Pipeline, Section, WrongFieldError
 
 WORDS = {
     "missing": "be given",
@@ -37,32 +38,64 @@ WORDS = {
     "too_short": "have at least {min_length} item",
     "literal_error": "be {expected}",
 }
-PATTERNS = {
-    "name": "be lower-case letters, digits and _, a letter first, at most 63 characters",
-    "prepare": "be MODULE:FUNCTION",
-    "connection": "be letters, digits, _, - and .",
-    "sha256": "be 64 hexadecimal digits in lower case",
-    "memory": "be a whole number with m or g behind it, e.g. 512m or 2g",
-    "model_size": "be a whole number with k, m or g behind it, e.g. 50m",
-    "trial_memory": "be a whole number with m or g behind it, e.g. 512m or 4g",
-}
 
 
 def check(raw: Mapping[str, Any], folder: Folder | None) -> Pipeline | list[Problem]:
     """The pipeline, or everything that is wrong; `folder` holds its preparation module."""
-    context = {} if folder is None else {"folder": folder}
+    problems: list[Problem] = []
     try:
         pipeline = Pipeline.model_validate(raw)
     except ValidationError as error:
         problems = explain(error, Pipeline, raw)
-        bad = [problem.field for problem in problems]
-        rest = broken(_valid_fields(raw, bad) | context)
-        return problems + [p for p in rest if not any(_follows(p, field) for field in bad)]
-    return broken(_fields(pipeline) | context) or _with_whole_grid(pipeline, raw)
+        pipeline = _without([problem.field for problem in problems], raw, Pipeline)
+    rules: list[Rule] = [*RULES, functools.partial(check_preparation, folder=folder)]
+    for rule in rules:
+        with suppress(WrongFieldError):
+            problems.extend(rule(pipeline))
+    return problems or _with_whole_grid(pipeline, raw)
+
+
+def _without(wrong: Collection[Path], raw: Any, kind: Any, path: Path = ()) -> Any:
+    """The value as this kind; its sections raise `WrongFieldError` for the fields that are wrong.
+
+    Raises:
+        WrongFieldError: The value itself is wrong, and is not a section.
+    """
+    if not any(_is_in(field, path) for field in wrong):
+        return TypeAdapter(kind).validate_python(raw)
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return _section_without(wrong, raw, kind, path)
+    if path not in wrong and get_origin(kind) is dict:
+        return _items_without(wrong, raw, dict.fromkeys(raw, get_args(kind)[1]), path)
+    if path not in wrong and get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        return tuple(_without(wrong, value, item, (*path, i)) for i, value in enumerate(raw))
+    raise WrongFieldError(dotted(path))
+
+
+def _section_without(wrong: Collection[Path], raw: Any, kind: type[Section], path: Path) -> Section:
+    section = kind.model_construct()
+    if not isinstance(raw, Mapping):
+        section.__dict__.clear()
+        return section
+    kinds = {name: field.annotation for name, field in kind.model_fields.items() if name in raw}
+    defaults = {name: value for name, value in section if name not in kinds}
+    section.__dict__ = defaults | _items_without(wrong, raw, kinds, path)
+    return section
+
+
+def _items_without(
+    wrong: Collection[Path], raw: Mapping[str, Any], kinds: Mapping[str, Any], path: Path
+) -> dict[str, Any]:
+    items = {}
+    for key, kind in kinds.items():
+        with suppress(WrongFieldError):
+            items[key] = _without(wrong, raw[key], kind, (*path, key))
+    return items
 
 
 def _with_whole_grid(pipeline: Pipeline, raw: Mapping[str, Any]) -> Pipeline:
-    """A grid is tried whole unless it is said how many trials there are."""
+    """By default a grid is evaluated whole."""
     search = pipeline.search
     if search.algorithm != "grid" or "trials" in raw["search"]:
         return pipeline
@@ -72,11 +105,11 @@ def _with_whole_grid(pipeline: Pipeline, raw: Mapping[str, Any]) -> Pipeline:
 
 
 def explain(error: ValidationError, model: type[BaseModel], raw: Any) -> list[Problem]:
-    """Pydantic's errors as problems, one a field."""
+    """Pydantic's errors as problems, one for each field."""
     merged: dict[Path, Problem] = {}
     for detail in error.errors(include_url=False, include_context=True):
         problem = _problem(detail, model, raw)
-        if problem.field in merged:  # one error for each member of a union
+        if problem.field in merged:  # an error of another member of a union
             other = merged[problem.field]
             if problem.must not in other.must:
                 must = f"{other.must} or {problem.must.removeprefix('be ')}"
@@ -99,9 +132,8 @@ def _problem(detail: Any, model: type[BaseModel], raw: Any) -> Problem:
         must = f"be one of the known keys {listed(known)}"
         return Problem(field, must, str(field[-1]), fix)
     if kind == "string_pattern_mismatch":
-        must = PATTERNS.get(str(field[-1]), f"match {context.get('pattern')}")
-        return Problem(field, must, detail["input"])
-    must = WORDS[kind].format(**context) if kind in WORDS else f"be right: {detail['msg']}"
+        return Problem(field, PATTERNS[context["pattern"]], detail["input"])
+    must = WORDS[kind].format(**context) if kind in WORDS else f"be valid: {detail['msg']}"
     got = NOTHING if kind == "missing" else detail["input"]
     fix = ""
     if kind == "literal_error":
@@ -112,7 +144,7 @@ def _problem(detail: Any, model: type[BaseModel], raw: Any) -> Problem:
 
 
 def _field(location: Iterable[str | int], raw: Any, *, missing: bool) -> Path:
-    """Pydantic's location without the names of union members, which stand for no key."""
+    """Pydantic's location without the names of union members, which are not keys."""
     parts = list(location)
     field: list[str | int] = []
     value = raw
@@ -141,74 +173,5 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(argument)
 
 
-def _follows(problem: Problem, bad: Path) -> bool:
-    """Whether a rule complains of what is bad anyway: the same field, or a use of a bad column."""
-    if _is_in(problem.field, bad):
-        return True
-    return bad[:2] == ("data", "columns") and bad[2:3] == (problem.got,)
-
-
 def _is_in(field: Path, outer: Path) -> bool:
     return field[: len(outer)] == outer
-
-
-def _fields(model: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Each field of the pipeline, or of its sections, under its dotted name."""
-    fields: dict[str, Any] = {}
-    for name, value in model:
-        if isinstance(value, BaseModel) and not prefix and _section(type(model).model_fields[name]):
-            fields |= _fields(value, f"{name}.")
-        else:
-            fields[prefix + name] = value
-    return fields
-
-
-def _section(info: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is always a section; a threshold may be one."""
-    kind = info.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
-def _valid_fields(raw: Mapping[str, Any], bad: list[Path]) -> dict[str, Any]:
-    """What can be read of a file with errors, its bad values left out, for the rules to go on."""
-    raw = copy.deepcopy(dict(raw))
-    for field in bad:
-        _leave_out(raw, field)
-    fields: dict[str, Any] = {}
-    for name, info in Pipeline.model_fields.items():
-        section, value = _section(info), raw.get(name, {})
-        if section is None:
-            fields |= _one_field(name, info, raw, bad, ())
-        elif isinstance(value, dict):
-            for key, inner in section.model_fields.items():
-                fields |= _one_field(key, inner, value, bad, (name,))
-        elif (name,) not in bad:  # the short form of metric
-            fields |= _fields(section.model_validate(value), f"{name}.")
-    return fields
-
-
-def _one_field(
-    key: str, info: FieldInfo, raw: Mapping[str, Any], bad: list[Path], section: tuple[str, ...]
-) -> dict[str, Any]:
-    name = ".".join((*section, key))
-    if (*section, key) in bad:
-        return {}
-    if key not in raw:
-        return {} if info.is_required() else {name: info.get_default()}
-    annotation: Any = info.annotation
-    try:
-        return {name: TypeAdapter(annotation).validate_python(raw[key])}
-    except ValidationError:
-        return {}
-
-
-def _leave_out(raw: Any, field: Path) -> None:
-    value = raw
-    for part in field[:-1]:
-        try:
-            value = value[part]
-        except (LookupError, TypeError):
-            return
-    if isinstance(value, dict) and field[-1] in value:
-        is_column = field[:-1] == ("data", "columns")
-        value.pop(field[-1]) if not is_column else value.update({field[-1]: {}})

@@ -1,4 +1,4 @@
-"""Hyperopt's distributions without hyperopt: their arguments, and the values they can give."""
+"""Hyperopt's distributions without hyperopt: their arguments and their values."""
 
 from __future__ import annotations
 
@@ -21,21 +21,36 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "qlognormal": ("mu", "sigma", "q"),
     "randint": ("low", "high"),
 }
+MEANINGS = {
+    "choice": "One of the options, each equally likely.",
+    "pchoice": "One of the options, with probabilities that add up to 1.",
+    "uniform": "Any number from low to high.",
+    "quniform": "Multiples of q from low to high.",
+    "uniformint": "Integers from low to high, both included.",
+    "loguniform": "Numbers whose logarithm is uniform. The bounds are logarithms: log(0.001).",
+    "qloguniform": "As loguniform, rounded to multiples of q.",
+    "normal": "Numbers around mu, without limits.",
+    "qnormal": "As normal, rounded to multiples of q.",
+    "lognormal": "Numbers whose logarithm is normal. mu is a logarithm.",
+    "qlognormal": "As lognormal, rounded to multiples of q.",
+    "randint": "Integers from low to high - 1 without an order, e.g. a seed. [high] starts at 0.",
+}
+"""What each function gives."""
 CHOICES = ("choice", "pchoice")
 FUNCTIONS = (*CHOICES, *ARGUMENTS)
 WHOLE = frozenset({"uniformint", "randint"})
-"""The ones that give integers."""
+"""The functions that give integers."""
 
 LOG = re.compile(r"log\((.+)\)")
 LARGEST_LOG = 46.0
-"""exp(46) is 1e20: a larger bound is a number whose logarithm was forgotten."""
+"""exp(46) is 1e20: the logarithm of a larger bound was most likely forgotten."""
 MOST_STEPS = 1e15
-"""From about ten times as many on, doubles have no digit left for a step."""
+"""With about ten times as many, doubles have no digits left for a step."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """A checked distribution: `read` makes it."""
+    """A distribution with valid arguments, as `read` returns it."""
 
     name: str
     args: tuple[float, ...]
@@ -66,7 +81,7 @@ class Distribution:
 
     @property
     def size(self) -> int | None:
-        """How many values there are; None: no end of them."""
+        """The number of values; None: infinite."""
         low, high = self.bounds
         if self.step is None or math.isinf(low) or math.isinf(high):
             return None
@@ -77,7 +92,7 @@ class Distribution:
         return int(raw) if self.name in WHOLE else float(raw)
 
     def at(self, index: int) -> int | float:
-        """The value number `index` of a distribution with a size, smallest first."""
+        """The value number `index` of a finite distribution, smallest first."""
         step = self.step or 1
         return self.value((round(self.bounds[0] / step) + index) * step)
 
@@ -86,7 +101,7 @@ class Distribution:
         low, high = self.bounds
         try:
             value = float(value)
-        except OverflowError:  # an integer that no double can be
+        except OverflowError:  # an integer too large for a double
             return False
         slack = 1e-9 * max(1.0, abs(value))
         if not math.isfinite(value) or not low - slack <= value <= high + slack:
@@ -106,7 +121,7 @@ class Distribution:
 
 
 def read(name: str, raw: object, path: Path) -> Distribution | list[Problem]:
-    """The distribution, or everything that is wrong with its arguments."""
+    """The distribution, or every problem of its arguments."""
     wanted = ARGUMENTS[name]
     if not isinstance(raw, list | tuple):
         raw = [raw] if name == "randint" else raw
@@ -162,7 +177,7 @@ def _each_limit(
         elif argument in {"sigma", "q"} and value <= 0:
             yield Problem(place, f"be greater than 0 ({argument})", raw[i])
         elif argument == "q" and _reach(name, args) / value > MOST_STEPS:
-            must = f"go into the numbers at most {MOST_STEPS:g} times (q)"
+            must = f"divide the range into at most {MOST_STEPS:g} steps (q)"
             yield Problem(place, must, raw[i])
         elif "log" in name and argument != "q" and value > LARGEST_LOG:
             must = f"be a logarithm, at most {LARGEST_LOG:g}"
@@ -170,7 +185,7 @@ def _each_limit(
 
 
 def _reach(name: str, args: dict[str, float]) -> float:
-    """About how large the values are."""
+    """Approximate size of the largest values."""
     reach = max(abs(value) for argument, value in args.items() if argument != "q")
     return math.exp(min(reach, LARGEST_LOG)) if "log" in name else reach
 
@@ -183,7 +198,7 @@ def _order(args: dict[str, float], raw: list[object], path: Path) -> Iterator[Pr
 def _forgotten_log(
     name: str, args: dict[str, float], raw: list[object], path: Path
 ) -> Iterator[Problem]:
-    """Bounds such as [0.01, 0.3] would be numbers from 1.01 to 1.35, which nobody means."""
+    """Bounds such as [0.01, 0.3] would give numbers from 1.01 to 1.35, which nobody wants."""
     written = any(isinstance(value, str) and LOG.fullmatch(value.strip()) for value in raw)
     if (
         name in {"loguniform", "qloguniform"}
@@ -193,5 +208,5 @@ def _forgotten_log(
         low, high, *step = raw
         written_out = ", ".join([f"log({low})", f"log({high})", *map(str, step)])
         other = ", ".join(f"log({math.exp(args[bound]):.3g})" for bound in ("low", "high"))
-        fix = f"Write [{written_out}]; for what they would be as logarithms, [{other}]."
+        fix = f"Write [{written_out}]; if these are the logarithms, [{other}]."
         yield Problem(path, "have logarithms as its bounds", raw, fix=fix)

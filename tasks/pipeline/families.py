@@ -1,11 +1,11 @@
-"""The names of the model families, by which a pipeline file is checked without an ML library."""
+"""The names of the model families, so that files are checked without an ML library."""
 
 from __future__ import annotations
 
 from tasks.base.settings import REPOSITORY
 
 FOLDER = REPOSITORY / "tasks" / "models" / "estimators"
-"""One module for each family. Only their names are read here; `tasks.models` imports them."""
+"""One module for each family. Only the names are read here; `tasks.models` imports them."""
 
 
 def names() -> list[str]:

@@ -22,25 +22,29 @@ MANUAL = "docs/reference.md explains every field."
 
 
 def names() -> list[str]:
-    """The pipelines there are, by the names of their files; other files are passed over."""
-    found = sorted(file.stem for file in settings().pipelines.glob("*.yaml"))
-    for name in found:
-        if not NAME.fullmatch(name):
-            log.warning("%s.yaml is no pipeline: a name has a-z, 0-9 and _ only", name)
-    return [name for name in found if NAME.fullmatch(name)]
+    """The pipelines, by the names of their files. Other files are ignored."""
+    stems = sorted(file.stem for file in settings().pipelines.glob("*.yaml"))
+    for stem in stems:
+        if not NAME.fullmatch(stem):
+            log.warning("%s.yaml is ignored: a name has a-z, 0-9 and _ only", stem)
+    return [stem for stem in stems if NAME.fullmatch(stem)]
 
 
 def load(name: str) -> Pipeline:
     """The pipeline of this name.
 
     Raises:
-        UserError: There is none, or its file has problems: all of them.
+        UserError: It does not exist, or its file has mistakes (a `ProblemsError` with all of them).
     """
     return parse_file(settings().pipelines / f"{known(name)}.yaml")
 
 
 def known(name: str) -> str:
-    """The name, if there is a pipeline of that name; otherwise a `UserError`."""
+    """The name, if a pipeline has it.
+
+    Raises:
+        UserError: No pipeline has this name.
+    """
     others = names()
     if name in others:
         return name
@@ -58,34 +62,35 @@ def parse_file(path: Path) -> Pipeline:
     """Read and check one file.
 
     Raises:
-        UserError: A `ProblemsError` with everything that is wrong, each with its line.
+        ProblemsError: With everything that is wrong, each with its line.
     """
-    shown = short(path)
     if path.suffix != ".yaml":
-        must = "have a name that ends in .yaml, or it is no pipeline"
-        raise ProblemsError(shown, [Problem((), must, path.name)])
+        raise ProblemsError(short(path), [Problem((), "have a name that ends in .yaml", path.name)])
     try:
-        found = document.read(path)
+        file = document.read(path)
     except ProblemsError as error:
-        raise ProblemsError(shown, error.problems, fix=MANUAL) from None
-    if not isinstance(found.data, Mapping):
-        must = "be a mapping of keys such as data, search and metric"
-        problem = Problem((), must, found.data, line=1)
-        raise ProblemsError(shown, [problem], fix=MANUAL)
-    result = check({**found.data, "name": path.stem}, path.parent)
-    problems = result if isinstance(result, list) else []
-    if found.data.get("name", path.stem) != path.stem:
-        must = "be left out, or equal the file's name"
-        problems.append(Problem(("name",), must, found.data["name"]))
-    if problems or isinstance(result, list):
-        placed = [dataclasses.replace(p, line=found.line(p.field)) for p in problems]
-        placed.sort(key=lambda problem: problem.line or 0)
-        raise ProblemsError(shown, placed, fix=MANUAL)
-    return result
+        raise ProblemsError(short(path), error.problems, fix=MANUAL) from None
+    result = _check(file, path)
+    if isinstance(result, Pipeline):
+        return result
+    placed = [dataclasses.replace(p, line=file.line(p.field)) for p in result]
+    placed.sort(key=lambda problem: problem.line or 0)
+    raise ProblemsError(short(path), placed, fix=MANUAL)
+
+
+def _check(file: document.Document, path: Path) -> Pipeline | list[Problem]:
+    if not isinstance(file.data, Mapping):
+        return [Problem((), "be a mapping of keys such as data, search and metric", file.data)]
+    result = check({**file.data, "name": path.stem}, path.parent)
+    name = file.data.get("name", path.stem)
+    if name == path.stem:
+        return result
+    wrong_name = Problem(("name",), "be left out, or equal the file's name", name)
+    return [*(result if isinstance(result, list) else []), wrong_name]
 
 
 def short(path: Path) -> str:
-    """The path as seen from where the user stands."""
+    """The path relative to the working directory, if it is below it."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

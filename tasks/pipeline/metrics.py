@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from tasks.pipeline.schema import Task
-
+Task = Literal["regression", "binary", "multiclass"]
 MetricName = Literal[
     "rmse", "mse", "mae", "r2",
     "accuracy", "auc", "auc_weighted", "average_precision", "average_precision_weighted",
@@ -24,24 +22,20 @@ REGRESSION: dict[str, Direction] = {
     "r2": MAXIMIZE,
 }
 BINARY: dict[str, Direction] = {
-    "accuracy": MAXIMIZE,
-    "auc": MAXIMIZE,
-    "average_precision": MAXIMIZE,
-    "f1": MAXIMIZE,
-    "precision": MAXIMIZE,
-    "recall": MAXIMIZE,
-    "log_loss": MINIMIZE,
-    "brier": MINIMIZE,
+    **dict.fromkeys(
+        ("accuracy", "auc", "average_precision", "f1", "precision", "recall"), MAXIMIZE
+    ),
+    **dict.fromkeys(("log_loss", "brier"), MINIMIZE),
 }
-"""Of one class: of the two, the greater."""
+"""Metrics of one class are those of the greater one."""
 OF_RANKS = frozenset({"auc", "average_precision"})
-"""Metrics of the order in which a class's probabilities put the rows."""
+"""Metrics of the order of the rows by the probability of a class."""
 WEIGHTED = {f"{name}_weighted": name for name in (*OF_RANKS, "f1", "precision", "recall")}
 MULTICLASS = BINARY | dict.fromkeys(sorted(WEIGHTED), MAXIMIZE)
-"""Of one class: averaged over the classes, each counting the same, or weighted by its rows."""
+"""Metrics of one class are averaged over the classes, equally or weighted by their rows."""
 DIRECTIONS = REGRESSION | MULTICLASS
 CALIBRATION = "calibration_error"
-"""For the gate's thresholds alone: a constant can have the best."""
+"""Only for the gate's thresholds: a constant prediction can have the best value."""
 PROBABILITIES = frozenset(
     {*OF_RANKS, *(f"{name}_weighted" for name in OF_RANKS), "log_loss", "brier", CALIBRATION}
 )
@@ -49,10 +43,10 @@ PROBABILITIES = frozenset(
 
 
 def of_task(task: Task) -> dict[str, Direction]:
-    """The metrics of a task, each with its direction."""
+    """The metrics of a task, with their directions."""
     return {"regression": REGRESSION, "binary": BINARY, "multiclass": MULTICLASS}[task]
 
 
 def of_thresholds(task: Task) -> dict[str, Direction]:
-    """What the gate can set a limit to, each with its direction."""
+    """The metrics that the gate can limit, with their directions."""
     return of_task(task) | ({} if task == "regression" else {CALIBRATION: MINIMIZE})

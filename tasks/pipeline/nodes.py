@@ -1,8 +1,8 @@
-"""The parts of a search space: what each can give, and back from what was given.
+"""The parts of a search space: the points that each contains, and the way back from a point.
 
-A point has two forms: `params`, the nested mapping that a model is built from, and `vals`, what
-hyperopt keeps: label -> value, where a choice's value is the index of the option taken. Labels of
-options that were not taken are absent.
+A point has two forms: `params`, the nested mapping that a model is built from, and `vals`, which
+hyperopt keeps: label -> value, where a choice's value is the index of its option. Labels of options
+that were not chosen are absent.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Vals = dict[str, int | float]
 ESTIMATOR = "estimator"
 
 
-class NoMatch(UserError):  # noqa: N818 - says what happened to a point, which may be no error
-    """The space cannot give these parameters."""
+class NoMatch(UserError):  # noqa: N818 - not always an error
+    """The space does not contain these parameters."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -37,32 +37,32 @@ class Node(ABC):
 
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
-        """Every label in it, whatever options are taken."""
+        """All labels in this part, of every option."""
 
     @abstractmethod
     def evaluate(self, vals: Mapping[str, Any]) -> Any:
-        """The parameters that these values stand for."""
+        """The parameters of these values."""
 
     @abstractmethod
     def match(self, params: Any, path: Path) -> Vals:
-        """The values that stand for these parameters; `NoMatch` when none do."""
+        """The values of these parameters; otherwise `NoMatch`."""
 
     @abstractmethod
     def size(self) -> int | None:
-        """How many points it has; None: no end of them."""
+        """The number of points; None: infinite."""
 
     @abstractmethod
     def at(self, index: int) -> Vals:
-        """Point number `index` of a node with a size; what comes last in the file varies first."""
+        """Point number `index` of a finite part; what comes last in the file varies first."""
 
     @abstractmethod
     def expression(self, hp: Any) -> Any:
-        """The same in hyperopt's terms."""
+        """The same part as hyperopt's expression."""
 
 
 @dataclass(frozen=True)
 class Literal(Node):
-    """A value that stands for itself."""
+    """A constant."""
 
     value: Scalar
 
@@ -130,7 +130,7 @@ class Parameter(Node):
 
 @dataclass(frozen=True)
 class Choice(Node):
-    """One of several options; with `weights`, not equally likely."""
+    """One of several options, equally likely or with the probabilities `weights`."""
 
     label: str
     options: tuple[Node, ...]
@@ -155,7 +155,7 @@ class Choice(Node):
         raise NoMatch(self._nearest(failed, params, path))
 
     def _nearest(self, failed: list[tuple[Node, Problem]], params: Any, path: Path) -> Problem:
-        """Why the option that was meant did not fit: the one of the same family, if any."""
+        """Why the intended option did not fit: the option of the same family, if it exists."""
         if all(isinstance(option, Literal) for option in self.options):
             return Problem(path, f"be one of {', '.join(p.must[3:] for _, p in failed)}", params)
         wanted = params.get(ESTIMATOR) if isinstance(params, Mapping) else None
@@ -197,7 +197,7 @@ class Choice(Node):
 
 @dataclass(frozen=True)
 class Group(Node):
-    """A mapping, or with `keys` None a list."""
+    """A mapping, or, if `keys` is None, a list."""
 
     keys: tuple[str, ...] | None
     items: tuple[Node, ...]
@@ -229,7 +229,7 @@ class Group(Node):
             raise NoMatch(Problem(path, "be a mapping", params))
         for key in params:
             if key not in self.keys:
-                must = f"be left out: the space has only {listed(self.keys)} there"
+                must = f"be left out: the space has only {listed(self.keys)}"
                 raise NoMatch(
                     Problem((*path, key), must, params[key], did_you_mean(key, self.keys))
                 )
@@ -257,7 +257,7 @@ class Group(Node):
 
 
 def options(node: Node) -> Iterator[Group]:
-    """The mappings with an `estimator`, one a family or more, in the file's order."""
+    """The mappings with an `estimator`, one or more for each family, in the file's order."""
     if isinstance(node, Choice):
         for option in node.options:
             yield from options(option)
@@ -266,17 +266,17 @@ def options(node: Node) -> Iterator[Group]:
 
 
 def family(option: Group) -> str:
-    """The family of one of the `options`."""
+    """The family of an option."""
     return str(option.items[(option.keys or ()).index(ESTIMATOR)].evaluate({}))
 
 
 def families(node: Node) -> set[str]:
-    """The model families that the space can give."""
+    """The model families of the space."""
     return {family(option) for option in options(node)}
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equality that keeps `true` and `1` apart."""
+    """Equality that distinguishes `true` from `1`."""
     return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
 
 

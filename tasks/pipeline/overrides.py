@@ -1,4 +1,4 @@
-"""What one run may change of its pipeline: the parameters of the trigger form and of `--set`."""
+"""What one run may change in its pipeline: the parameters of the trigger form and of `--set`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.base.problems import Problem, ProblemsError, did_you_mean, listed
@@ -18,9 +17,9 @@ WHERE = "The run's configuration"
 
 
 class Overrides(BaseModel):
-    """Parameters of one run; None leaves a field as the file has it."""
+    """Parameters of one run; None keeps the file's value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     trials: int | None = None
     slots: int | None = None
@@ -30,40 +29,33 @@ class Overrides(BaseModel):
     timeout: float | None = None
     points: tuple[dict[str, Any], ...] | None = None
     snapshot: str | None = None
-    """The manifest's URI of a snapshot to run on again."""
+    """The data: the URI of an earlier snapshot's manifest."""
     gate_mode: GateMode | None = None
     force: bool = False
-    """Run though nothing changed since the champion was made."""
+    """`true`: train even if the same data, file and code made the version that serves, an earlier
+    champion, or a version that the gate or the build rejected."""
 
 
-FIELDS: dict[str, tuple[str, str]] = {
-    "trials": ("search", "trials"),
-    "slots": ("search", "slots"),
-    "seed": ("search", "seed"),
-    "algorithm": ("search", "algorithm"),
-    "trial_timeout": ("search", "trial_timeout"),
-    "timeout": ("search", "timeout"),
-    "points": ("search", "points"),
-    "gate_mode": ("gate", "mode"),
-}
-"""Where the file says what a parameter changes."""
+FIELDS = {
+    name: ("search", name)
+    for name in ("trials", "slots", "seed", "algorithm", "trial_timeout", "timeout", "points")
+} | {"gate_mode": ("gate", "mode")}
+"""The field of the file that a parameter replaces."""
 
 
 def resolve(pipeline: Pipeline, overrides: Overrides) -> Pipeline:
     """The pipeline as this run uses it.
 
     Raises:
-        UserError: A `ProblemsError`; fields are named as in the form.
+        ProblemsError: The new values do not fit; fields are named as in the form.
     """
-    raw = pipeline.model_dump()
-    changed = False
-    for name, (section, key) in FIELDS.items():
-        value = getattr(overrides, name)
-        if value is not None:
-            raw[section][key] = value
-            changed = True
-    if not changed:
+    values = {place: getattr(overrides, name) for name, place in FIELDS.items()}
+    changes = {place: value for place, value in values.items() if value is not None}
+    if not changes:
         return pipeline
+    raw = pipeline.model_dump()
+    for (section, key), value in changes.items():
+        raw[section][key] = value
     result = check(raw, None)
     if isinstance(result, list):
         raise ProblemsError(WHERE, [_as_in_form(problem) for problem in result])
@@ -74,7 +66,7 @@ def parse(raw: Mapping[str, Any]) -> Overrides:
     """Overrides from plain values, such as the conf of a DAG run.
 
     Raises:
-        UserError: A `ProblemsError` with everything that is wrong.
+        ProblemsError: With everything that is wrong.
     """
     try:
         return Overrides.model_validate(raw)
@@ -86,7 +78,7 @@ def parse_set(settings: Iterable[str]) -> Overrides:
     """Overrides from the command line's `NAME=VALUE`; a value is read as YAML.
 
     Raises:
-        UserError: A `ProblemsError` with everything that is wrong.
+        ProblemsError: With everything that is wrong.
     """
     known = list(Overrides.model_fields)
     raw: dict[str, Any] = {}
@@ -103,14 +95,8 @@ def parse_set(settings: Iterable[str]) -> Overrides:
         else:
             try:
                 raw[name] = document.parse(text).data
-            except yaml.YAMLError as error:
-                problem = document.syntax_problem(error)
-                problems.append(dataclasses.replace(problem, field=(name,), line=None))
             except ProblemsError as error:
-                problems += [
-                    dataclasses.replace(p, field=(name, *p.field), line=None)
-                    for p in error.problems
-                ]
+                problems += [problem.below((name,)) for problem in error.problems]
     try:
         overrides = parse(raw)
     except ProblemsError as error:

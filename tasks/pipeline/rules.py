@@ -1,18 +1,17 @@
-"""What the parts of a pipeline file must be for each other, and for the machine they run on."""
+"""Rules for what pydantic cannot check: how the parts of a pipeline file must fit together."""
 
 from __future__ import annotations
 
-import dataclasses
 import posixpath
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection
+from contextlib import suppress
 
 from tasks.base.problems import Path, Problem, ProblemsError, did_you_mean, listed
 from tasks.pipeline import data_rules, families, space
-from tasks.pipeline.data_rules import Columns, Problems, Rule, is_column
+from tasks.pipeline.data_rules import Problems, Rule, check_column_name
 from tasks.pipeline.metrics import of_task, of_thresholds
-from tasks.pipeline.schema import NO_FEATURES, Folds, Slices, Task, Tuned
+from tasks.pipeline.schema import NO_FEATURES, Folds, Pipeline, Slices, Tuned, WrongFieldError
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 """Airflow's names of cron expressions."""
@@ -23,30 +22,17 @@ OUR_TAGS = frozenset(
         *("snapshot", "stage", "decision", "trained_on", "unseen_categories"),
     }
 )
-"""Tags of runs and versions that the chain sets, and goes by."""
+"""Tags of runs and versions that the chain sets and reads."""
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TAG = re.compile(r"[\w\-:. ][\w\-:. /]*")
-"""What MLflow takes."""
-_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
-
-SPACE = ("search", "space")
+"""The names that MLflow accepts."""
 
 
-def broken(fields: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with fields (`split.test` -> value); a rule that lacks one is left out."""
-    return [
-        problem
-        for rule, needed in _RULES
-        if all(name in fields for name in needed)
-        for problem in rule(*(fields[name] for name in needed))
-    ]
-
-
-def _schedule(schedule: str | None) -> Problems:
+def _check_schedule(pipeline: Pipeline) -> Problems:
+    schedule = pipeline.schedule
     if schedule is None or schedule in PRESETS:
         return
-    must = "be a cron expression of five fields, or one of " + listed(PRESETS)
+    must = f"be a cron expression of five fields, or one of {listed(PRESETS)}"
     if schedule.startswith("@"):
         yield Problem(("schedule",), must, schedule, did_you_mean(schedule, PRESETS))
         return
@@ -60,220 +46,212 @@ def _schedule(schedule: str | None) -> Problems:
         yield Problem(("schedule",), must, schedule)
 
 
-def _tags(tags: Mapping[str, str]) -> Problems:
-    for name in tags:
+def _check_tags(pipeline: Pipeline) -> Problems:
+    for name in pipeline.tags:
         if not _TAG.fullmatch(name) or posixpath.normpath(name) != name:
-            must = "have a name of letters, digits, spaces and _-.:, with single / between"
+            must = "have a name of letters, digits, spaces and _-.:, separated by single /"
             yield Problem(("tags", name), must, name)
         if name in OUR_TAGS or name.startswith(("mlops.", "mlflow.")):
-            yield Problem(("tags", name), "have a name that this project does not use itself", name)
+            yield Problem(("tags", name), "not use a name that the chain sets itself", name)
 
 
-def _threshold(threshold: float | Tuned, task: Task) -> Problems:
+def _check_threshold(pipeline: Pipeline) -> Problems:
+    threshold, task = pipeline.threshold, pipeline.data.task
     if task != "binary" and threshold != 0.5:
-        got = threshold if isinstance(threshold, float) else threshold.model_dump()
-        yield Problem(("threshold",), f"be left out of a {task} task: it is of two classes", got)
+        got = threshold.model_dump() if isinstance(threshold, Tuned) else threshold
+        yield Problem(("threshold",), f"be left out: it is for binary tasks, not {task}", got)
 
 
-def _rounded(rounded: bool, task: Task) -> Problems:
-    if rounded and task != "regression":
-        yield Problem(("rounded",), f"be false for a {task} task, whose answers are classes", True)
+def _check_rounded(pipeline: Pipeline) -> Problems:
+    task = pipeline.data.task
+    if pipeline.rounded and task != "regression":
+        yield Problem(("rounded",), f"be false for a {task} task: it predicts classes", True)
 
 
-def _groups(groups: tuple[str, ...], target: str, columns: Columns) -> Problems:
+def _check_groups(pipeline: Pipeline) -> Problems:
+    groups = pipeline.split.groups
     for i, name in enumerate(groups):
         place: Path = ("split", "groups", i)
-        yield from is_column(name, columns, place)
-        if name == target:
-            yield Problem(place, "be another column than the target", name)
+        yield from check_column_name(name, pipeline, place)
+        if name == pipeline.data.target:
+            yield Problem(place, "be a column other than the target", name)
         if name in groups[:i]:
             yield Problem(place, "be given once", name)
 
 
-def _features(columns: Columns, target: str, groups: tuple[str, ...]) -> Problems:
+def _check_features(pipeline: Pipeline) -> Problems:
+    columns, target = pipeline.data.columns, pipeline.data.target
     features = {name for name, column in columns.items() if column.type not in NO_FEATURES}
-    if target in columns and not features - {target, *groups}:
-        must = "hold a feature: a number, boolean or category beside target, groups and time"
+    if target in columns and not features - {target, *pipeline.split.groups}:
+        must = "contain a feature: a number, boolean or category besides the target and the groups"
         yield Problem(("data", "columns"), must, list(columns))
 
 
-def _time(method: str, column: str | None, columns: Columns) -> Problems:
+def _check_time_column(pipeline: Pipeline) -> Problems:
     place = ("split", "column")
+    method, name, columns = pipeline.split.method, pipeline.split.column, pipeline.data.columns
     if method != "time":
-        if column is not None:
-            yield Problem(place, f"be left out with method {method}", column)
-    elif column is None:
-        yield Problem(place, "name a datetime column with method time")
+        if name is not None:
+            yield Problem(place, f"be left out with method {method}", name)
+    elif name is None:
+        yield Problem(place, "name a datetime column for method time")
     else:
-        yield from is_column(column, columns, place)
-        if column in columns and columns[column].type != "datetime":
-            must = f"be a column of type datetime, not {columns[column].type}"
-            yield Problem(place, must, column)
+        yield from check_column_name(name, pipeline, place)
+        if name in columns and columns[name].type != "datetime":
+            yield Problem(place, f"name a datetime column, not {columns[name].type}", name)
 
 
-def _stratify(stratify: bool, method: str, task: Task) -> Problems:
+def _check_stratify(pipeline: Pipeline) -> Problems:
     place = ("split", "stratify")
-    if not stratify:
+    if not pipeline.split.stratify:
         return
-    if task == "regression":
+    if pipeline.data.task == "regression":
         yield Problem(place, "be false for a regression, which has no classes", True)
-    if method == "hash":
-        fix = "A hash gives each part its share of every class on average."
-        must = (
-            "be false with method hash, which decides by the unit alone so that none changes part"
-        )
+    if pipeline.split.method == "hash":
+        must = "be false with method hash, which assigns each unit on its own, for good"
+        fix = "On average a hash gives each part its share of every class."
         yield Problem(place, must, True, fix)
-    elif method == "time":
-        yield Problem(place, "be false with method time, which decides by the time alone", True)
+    elif pipeline.split.method == "time":
+        yield Problem(place, "be false with method time, which splits by time alone", True)
 
 
-def _fractions(test: float, validation: float) -> Problems:
-    if test + validation >= 1:
-        must = f"leave rows to train on, but test + validation is {test + validation:g}"
-        yield Problem(("split",), must)
+def _check_fractions(pipeline: Pipeline) -> Problems:
+    total = pipeline.split.test + pipeline.split.validation
+    if total >= 1:
+        yield Problem(("split",), f"leave rows for training, but test + validation is {total:g}")
 
 
-def _validation(validation: float, resampling: str | Folds) -> Problems:
-    place = ("split", "validation")
-    if isinstance(resampling, Folds):
+def _check_validation(pipeline: Pipeline) -> Problems:
+    place, validation = ("split", "validation"), pipeline.split.validation
+    if isinstance(pipeline.search.resampling, Folds):
         if validation > 0:
-            yield Problem(place, "be 0 with folds, which take its place", validation)
+            yield Problem(place, "be 0 with folds, which replace it", validation)
     elif validation == 0:
-        fix = "Or give search.resampling folds."
+        fix = "Or set folds in search.resampling."
         yield Problem(place, "be greater than 0 with resampling holdout", validation, fix)
 
 
-def _metric(task: Task, name: str, direction: str) -> Problems:
-    known = of_task(task)
+def _check_metric(pipeline: Pipeline) -> Problems:
+    metric, known = pipeline.metric, of_task(pipeline.data.task)
+    yield from _check_metric_name(metric.name, known, pipeline, ("metric", "name"))
+    if metric.direction != known.get(metric.name, metric.direction):
+        must = f"be {known[metric.name]} for {metric.name}"
+        yield Problem(("metric", "direction"), must, metric.direction)
+
+
+def _check_thresholds(pipeline: Pipeline) -> Problems:
+    known = of_thresholds(pipeline.data.task)
+    for name in pipeline.gate.thresholds:
+        yield from _check_metric_name(name, known, pipeline, ("gate", "thresholds", name))
+
+
+def _check_metric_name(
+    name: str, known: Collection[str], pipeline: Pipeline, place: Path
+) -> Problems:
     if name not in known:
-        yield Problem(("metric", "name"), f"be a metric of {task}, one of {listed(known)}", name)
-    elif direction != known[name]:
-        yield Problem(("metric", "direction"), f"be {known[name]} for {name}", direction)
+        must = f"be a metric of {pipeline.data.task}: {listed(known)}"
+        yield Problem(place, must, name, did_you_mean(name, known))
 
 
-def _thresholds(task: Task, thresholds: Mapping[str, float]) -> Problems:
-    known = of_thresholds(task)
-    for name in thresholds:
-        if name not in known:
-            must = f"be named as a metric of {task}, one of {listed(known)}"
-            fix = did_you_mean(name, known)
-            yield Problem(("gate", "thresholds", name), must, name, fix)
-
-
-def _slices(slices: tuple[Slices, ...], task: Task, target: str, columns: Columns) -> Problems:
-    known = of_task(task)
-    for i, one in enumerate(slices):
+def _check_slices(pipeline: Pipeline) -> Problems:
+    slices = pipeline.gate.slices
+    for i, part in enumerate(slices):
         place: Path = ("gate", "slices", i)
-        yield from is_column(one.by, columns, (*place, "by"))
-        if one.by == target:
-            yield Problem((*place, "by"), "be another column than the target", one.by)
-        elif one.by in columns and columns[one.by].type in {"double", "datetime"}:
-            must = f"be a column with few values, not {columns[one.by].type}"
-            yield Problem((*place, "by"), must, one.by)
-        if one.metric is not None and one.metric not in known:
-            must = f"be a metric of {task}, one of {listed(known)}"
-            yield Problem((*place, "metric"), must, one.metric)
-        if (one.by, one.metric) in {(other.by, other.metric) for other in slices[:i]}:
-            yield Problem((*place, "by"), "be given once for each metric", one.by)
+        with suppress(WrongFieldError):
+            yield from _check_slice(part, pipeline, place)
+            if (part.by, part.metric) in {(other.by, other.metric) for other in slices[:i]}:
+                yield Problem((*place, "by"), "be given once for each metric", part.by)
 
 
-def _probabilities(probabilities: bool, builder: str, task: Task) -> Problems:
-    place = ("serving", "probabilities")
-    if probabilities and task == "regression":
+def _check_slice(part: Slices, pipeline: Pipeline, place: Path) -> Problems:
+    columns = pipeline.data.columns
+    yield from check_column_name(part.by, pipeline, (*place, "by"))
+    if part.by == pipeline.data.target:
+        yield Problem((*place, "by"), "be a column other than the target", part.by)
+    elif part.by in columns and columns[part.by].type in {"double", "datetime"}:
+        must = f"be a column with few values, not a {columns[part.by].type}"
+        yield Problem((*place, "by"), must, part.by)
+    if part.metric is not None:
+        known = of_task(pipeline.data.task)
+        yield from _check_metric_name(part.metric, known, pipeline, (*place, "metric"))
+
+
+def _check_probabilities(pipeline: Pipeline) -> Problems:
+    place, serving = ("serving", "probabilities"), pipeline.serving
+    if not serving.probabilities:
+        return
+    if pipeline.data.task == "regression":
         yield Problem(place, "be false for a regression, which has no classes", True)
-    elif probabilities and builder != "mlops":
-        yield Problem(
-            place, f"be false with serving.builder {builder}, whose server has none", True
-        )
+    elif serving.builder != "mlops":
+        must = f"be false with builder {serving.builder}, whose server returns none"
+        yield Problem(place, must, True)
 
 
-def _memory(memory: str) -> Problems:
-    yield from _at_least(64, memory, ("serving", "memory"))
+def _check_memory(pipeline: Pipeline) -> Problems:
+    yield from _at_least(64, pipeline.serving.memory, ("serving", "memory"))
 
 
-def _trial_memory(memory: str | None) -> Problems:
-    if memory is not None:
-        yield from _at_least(256, memory, ("search", "trial_memory"))
+def _check_trial_memory(pipeline: Pipeline) -> Problems:
+    yield from _at_least(256, pipeline.search.trial_memory, ("search", "trial_memory"))
 
 
-def _at_least(megabytes: int, memory: str, place: Path) -> Problems:
-    if memory.endswith("m") and int(memory[:-1]) < megabytes:
+def _at_least(megabytes: int, memory: str | None, place: Path) -> Problems:
+    if memory is not None and memory.endswith("m") and int(memory[:-1]) < megabytes:
         yield Problem(place, f"be at least {megabytes}m", memory)
 
 
-def _environment(environment: Mapping[str, str]) -> Problems:
-    for name in environment:
-        if not _VARIABLE.fullmatch(name):
-            must = "be named with letters, digits and _, no digit first"
-            yield Problem(("serving", "environment", name), must, name)
-
-
-def _labels(labels: Mapping[str, str]) -> Problems:
-    for name in labels:
-        if not _LABEL.fullmatch(name):
-            # A name with a dot is a tool's: ours, the engine's, a proxy's that looks for them.
-            must = "be named with letters, digits, _ and - only, at most 63"
-            yield Problem(("serving", "labels", name), must, name)
-
-
-def _space(raw: Mapping[str, Any]) -> Problems:
+def _check_space(pipeline: Pipeline) -> Problems:
     try:
-        space.parse(raw, families.names())
+        space.parse(pipeline.search.space, families.names())
     except ProblemsError as error:
-        yield from (_under(problem, SPACE) for problem in error.problems)
+        yield from (problem.below(("search", "space")) for problem in error.problems)
 
 
-def _grid(raw: Mapping[str, Any], algorithm: str) -> Problems:
-    node = _parsed(raw)
-    if algorithm == "grid" and node is not None and node.size() is None:
-        must = "be tpe or random for a space without end"
+def _check_grid(pipeline: Pipeline) -> Problems:
+    tree = _tree(pipeline)
+    if pipeline.search.algorithm == "grid" and tree is not None and tree.size() is None:
         fix = "A grid needs choices, randint, uniformint, quniform or qloguniform only."
-        yield Problem(("search", "algorithm"), must, algorithm, fix)
+        must = "be tpe or random: the space is infinite"
+        yield Problem(("search", "algorithm"), must, pipeline.search.algorithm, fix)
 
 
-def _points(raw: Mapping[str, Any], points: tuple[dict[str, Any], ...]) -> Problems:
-    node = _parsed(raw)
-    if node is None:
+def _check_points(pipeline: Pipeline) -> Problems:
+    tree = _tree(pipeline)
+    if tree is None:
         return
-    for i, point in enumerate(points):
+    for i, point in enumerate(pipeline.search.points):
         try:
-            space.to_vals(node, point)
+            space.to_vals(tree, point)
         except space.NoMatch as error:
-            yield _under(error.problem, ("search", "points", i))
+            yield error.problem.below(("search", "points", i))
 
 
-def _parsed(raw: Mapping[str, Any]) -> space.Node | None:
+def _tree(pipeline: Pipeline) -> space.Node | None:
     try:
-        return space.parse(raw)
+        return space.parse(pipeline.search.space)
     except ProblemsError:
-        return None  # `_space` says why
+        return None  # `_check_space` says why
 
 
-def _under(problem: Problem, place: Path) -> Problem:
-    return dataclasses.replace(problem, field=(*place, *problem.field))
-
-
-_RULES: tuple[Rule, ...] = (
+RULES: tuple[Rule, ...] = (
     *data_rules.RULES,
-    (_schedule, ("schedule",)),
-    (_tags, ("tags",)),
-    (_threshold, ("threshold", "data.task")),
-    (_rounded, ("rounded", "data.task")),
-    (_groups, ("split.groups", "data.target", "data.columns")),
-    (_features, ("data.columns", "data.target", "split.groups")),
-    (_time, ("split.method", "split.column", "data.columns")),
-    (_stratify, ("split.stratify", "split.method", "data.task")),
-    (_fractions, ("split.test", "split.validation")),
-    (_validation, ("split.validation", "search.resampling")),
-    (_space, ("search.space",)),
-    (_grid, ("search.space", "search.algorithm")),
-    (_points, ("search.space", "search.points")),
-    (_trial_memory, ("search.trial_memory",)),
-    (_metric, ("data.task", "metric.name", "metric.direction")),
-    (_thresholds, ("data.task", "gate.thresholds")),
-    (_slices, ("gate.slices", "data.task", "data.target", "data.columns")),
-    (_probabilities, ("serving.probabilities", "serving.builder", "data.task")),
-    (_memory, ("serving.memory",)),
-    (_environment, ("serving.environment",)),
-    (_labels, ("serving.labels",)),
+    _check_schedule,
+    _check_tags,
+    _check_threshold,
+    _check_rounded,
+    _check_groups,
+    _check_features,
+    _check_time_column,
+    _check_stratify,
+    _check_fractions,
+    _check_validation,
+    _check_space,
+    _check_grid,
+    _check_points,
+    _check_trial_memory,
+    _check_metric,
+    _check_thresholds,
+    _check_slices,
+    _check_probabilities,
+    _check_memory,
 )

@@ -1,7 +1,7 @@
 """The search space of a pipeline file, with hyperopt's semantics and without hyperopt.
 
-`parse` makes the tree of `tasks.pipeline.nodes` from the file's expressions; the rest is what one
-does with it. `params` and `vals` are explained there.
+`parse` turns the file's expressions into a tree of `tasks.pipeline.nodes`, which also explains
+`params` and `vals`. The other functions work on the tree.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ class Grid:
 
 
 def evaluate(node: Node, vals: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested parameters that `vals` stand for; lists come as tuples, as from hyperopt."""
+    """The nested parameters of `vals`, with tuples for lists, as from hyperopt."""
     params: dict[str, Any] = node.evaluate(vals)
     return params
 
 
 def to_vals(node: Node, params: Mapping[str, Any]) -> Vals:
-    """The `vals` that stand for plain parameters; the first option that fits is the one taken.
+    """The `vals` of plain parameters, by the first option that fits.
 
     Raises:
-        NoMatch: The space cannot give these parameters.
+        NoMatch: The space does not contain these parameters.
     """
     return node.match(params, ())
 
@@ -88,20 +88,20 @@ def grid(node: Node) -> Grid:
     """All points of a finite space.
 
     Raises:
-        UserError: A part of the space has no end of values.
+        UserError: The space is infinite.
     """
     size = node.size()
     if size is None:
         raise UserError(
-            "The 'search.space' field must be finite for a grid search: lists of choices, randint, "
-            "uniformint, quniform, qloguniform.",
+            "The 'search.space' field must be finite for a grid search: only choices, randint, "
+            "uniformint, quniform and qloguniform.",
             fix="Use algorithm tpe or random, or give the other parameters steps.",
         )
     return Grid(node, size)
 
 
 def to_hyperopt(node: Node) -> Any:
-    """The space for hyperopt; `space_eval` of it gives what `evaluate` gives."""
+    """The space for hyperopt, whose `space_eval` then agrees with `evaluate`."""
     from hyperopt import hp
 
     return node.expression(hp)

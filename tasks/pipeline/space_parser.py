@@ -16,10 +16,10 @@ NONE = Literal(None)
 
 
 def parse(space: Mapping[str, Any], known: Collection[str] | None = None) -> Node:
-    """The tree of a space; with `known`, the families must be among these.
+    """The tree of a space, whose families must be `known`, if that is given.
 
     Raises:
-        ProblemsError: A `UserError` with everything that is wrong.
+        ProblemsError: With everything that is wrong.
     """
     parser = _Parser(known)
     node = parser.option(space, (), ESTIMATOR)
@@ -29,7 +29,7 @@ def parse(space: Mapping[str, Any], known: Collection[str] | None = None) -> Nod
 
 
 class _Parser:
-    """Goes on after a problem, to find them all; what it returns then is of no use."""
+    """Continues after a problem to find all of them; its result is then useless."""
 
     def __init__(self, known: Collection[str] | None) -> None:
         self.known = known
@@ -54,7 +54,7 @@ class _Parser:
         return self._mapping(raw, path, prefix)
 
     def _prefix(self, name: object, path: Path, slip: str = "") -> str:
-        """What the labels of this option begin with: its family, told apart by number."""
+        """The prefix of this option's labels: its family, numbered if it occurs again."""
         known = "" if self.known is None else f", one of {listed(sorted(self.known))}"
         if not isinstance(name, str) or (self.known is not None and name not in self.known):
             fix = slip or did_you_mean(name, self.known or ())
@@ -67,7 +67,7 @@ class _Parser:
         return prefix
 
     def value(self, raw: object, path: Path, label: str) -> Node:
-        """Anything that a parameter may be: an expression, a literal, a list, a mapping."""
+        """A parameter's value: an expression, a constant, a list or a mapping."""
         function = self._function(raw, path)
         if function in CHOICES:
             return self._choice(raw, function, path, label, self.value)
@@ -102,20 +102,19 @@ class _Parser:
         return Group(tuple(raw), tuple(items))
 
     def _function(self, raw: object, path: Path) -> str | None:
-        """The function's name when the value is an expression, `{function: arguments}`."""
+        """The name of the function if the value is an expression, `{function: arguments}`."""
         if not isinstance(raw, Mapping):
             return None
-        found = [key for key in raw if key in FUNCTIONS]
-        if found and len(raw) > 1:
-            self.fail(
-                (*path, found[0]), "be the only key of its mapping", list(raw), "Move the others."
-            )
+        function = next((key for key in raw if key in FUNCTIONS), None)
+        if function is not None and len(raw) > 1:
+            place = (*path, function)
+            self.fail(place, "be the only key of its mapping", list(raw), "Move the other keys.")
             return None
-        if len(raw) == 1 and not found:
+        if function is None and len(raw) == 1:
             ((key, value),) = raw.items()
             if isinstance(value, list) and (fix := did_you_mean(key, FUNCTIONS)):
-                self.fail(path, f"be one of hyperopt's expressions {listed(FUNCTIONS)}", key, fix)
-        return str(found[0]) if found else None
+                self.fail(path, f"be one of hyperopt's functions {listed(FUNCTIONS)}", key, fix)
+        return function
 
     def _choice(
         self,
@@ -157,12 +156,12 @@ class _Parser:
         return tuple(weights)
 
     def _check_distinct(self, options: list[Node], places: list[tuple[Path, object]]) -> None:
-        """Constant options must differ, or a point could not tell which one it took."""
+        """Equal constants would make it unclear which option a point has chosen."""
         seen: list[object] = []
         for option, (path, raw) in zip(options, places, strict=True):
             if option is NONE or option.labels():
                 continue
             value = option.evaluate({})
             if any(same(value, other) for other in seen):
-                self.fail(path, "be another value than the options before it", raw)
+                self.fail(path, "differ from the options before it", raw)
             seen.append(value)

@@ -18,7 +18,8 @@ from tasks.base.errors import UserError
 from tasks.base.files import sha256
 from tasks.clients import store
 from tasks.data.statistics import Statistics
-from tasks.pipeline.schema import Column, Data, Pipeline, Scalar, Split, Task
+from tasks.pipeline.metrics import Task
+from tasks.pipeline.schema import Column, Data, Pipeline, Scalar, Split
 
 UNIT = "__unit__"
 """Column of the parts: the hash of the row's unit, without the seed, so that snapshots compare."""

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tasks.base.errors import UserError
 from tasks.base.settings import REPOSITORY, settings
 from tasks.cli import files
-from tasks.pipeline.editor_schema import text
+from tasks.pipeline import editor_schema, reference
 from tasks.pipeline.load import load, parse_file
 
 EXAMPLE = (REPOSITORY / "pipelines" / "diabetes_progression.yaml").read_text()
@@ -157,9 +157,9 @@ def test_deep_check_reads_the_data_and_keeps_nothing(folder: Path) -> None:
         result = RUNNER.invoke(APP, ["check", "--deep", "mine"])
         assert result.exit_code == 2
         assert words in result.stderr
-        (found,) = json.loads(RUNNER.invoke(APP, ["check", "--deep", "--json", "mine"]).stdout)
-        assert (found["ok"], found["problems"][0]["field"]) == (False, "data")
-        assert words in found["problems"][0]["message"]
+        (report,) = json.loads(RUNNER.invoke(APP, ["check", "--deep", "--json", "mine"]).stdout)
+        assert (report["ok"], report["problems"][0]["field"]) == (False, "data")
+        assert words in report["problems"][0]["message"]
 
 
 def test_deep_check_finds_bad_rows(folder: Path) -> None:
@@ -215,4 +215,16 @@ def test_a_yml_file_is_no_pipeline(folder: Path) -> None:
 
 
 def test_schema(folder: Path) -> None:
-    assert RUNNER.invoke(APP, ["schema"]).stdout == text()
+    assert RUNNER.invoke(APP, ["schema"]).stdout == editor_schema.text()
+
+
+def test_schema_and_reference_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema, manual = tmp_path / "schema.json", tmp_path / "reference.md"
+    right = reference.FILE.read_text()
+    manual.write_text(right.replace("The column to predict.", "Something else."))
+    monkeypatch.setattr(editor_schema, "FILE", schema)
+    monkeypatch.setattr(reference, "FILE", manual)
+    result = RUNNER.invoke(APP, ["schema", "--write"])
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert schema.read_text() == editor_schema.text()
+    assert manual.read_text() == right

@@ -15,8 +15,8 @@ from tasks.gate.bootstrap import Improvement, improvement
 from tasks.gate.drawn import score, statistic
 from tasks.models import metrics
 from tasks.models.metrics import Outcome
-from tasks.pipeline.metrics import of_task
-from tasks.pipeline.schema import Gate, Task
+from tasks.pipeline.metrics import Task, of_task
+from tasks.pipeline.schema import Gate
 
 RNG = np.random.default_rng(0)
 ROWS = 400

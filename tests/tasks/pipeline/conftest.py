@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.base.errors import UserError
-from tasks.base.problems import ProblemsError
+from tasks.base.problems import Problem, ProblemsError
 from tasks.base.settings import settings
 from tasks.pipeline.load import parse_file
 
@@ -49,10 +49,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def problems(tmp_path: Path) -> Callable[..., list[str]]:
-    """Problems of the small file after replacements, as lines."""
+def problems(tmp_path: Path) -> Callable[..., tuple[Problem, ...]]:
+    """Problems of the small file after replacements."""
 
-    def found(*changes: tuple[str, str], text: str = VALID) -> list[str]:
+    def check(*changes: tuple[str, str], text: str = VALID) -> tuple[Problem, ...]:
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
@@ -61,8 +61,9 @@ def problems(tmp_path: Path) -> Callable[..., list[str]]:
         with pytest.raises(UserError) as caught:
             parse_file(file)
         assert isinstance(caught.value, ProblemsError)
-        lines = caught.value.lines()
-        assert all(line.startswith(str(file)) for line in lines)
-        return [line.removeprefix(f"{file}:") for line in lines]
+        problems = caught.value.problems
+        lines = [f"{file}:{problem.line}: {problem}" for problem in problems]
+        assert caught.value.lines() == lines
+        return problems
 
-    return found
+    return check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from typing import Any, get_args
 
@@ -12,11 +13,12 @@ import yaml
 from pydantic import BaseModel
 
 from tasks.base.settings import REPOSITORY
-from tasks.pipeline import document, editor_schema
+from tasks.pipeline import document, editor_schema, reference
 from tasks.pipeline.distributions import FUNCTIONS
 from tasks.pipeline.metrics import CALIBRATION, DIRECTIONS, MetricName
 from tasks.pipeline.overrides import Overrides
 from tasks.pipeline.schema import (
+    PATTERNS,
     Column,
     Data,
     Drift,
@@ -33,7 +35,7 @@ from tasks.pipeline.schema import (
 )
 
 FOLDER = REPOSITORY / "pipelines"
-MANUAL = (REPOSITORY / "docs" / "reference.md").read_text()
+MANUAL = reference.FILE.read_text()
 
 
 @pytest.fixture
@@ -51,7 +53,20 @@ def validator() -> jsonschema.Draft202012Validator:
 
 
 def test_the_file_is_what_the_command_prints() -> None:
-    assert (FOLDER / "schema.json").read_text() == editor_schema.text()
+    assert editor_schema.FILE.read_text() == editor_schema.text()
+
+
+def test_the_tables_of_the_reference_are_what_the_schema_says() -> None:
+    assert reference.updated(MANUAL) == MANUAL
+    changed = MANUAL.replace("The column to predict.", "The column.")
+    assert changed != MANUAL == reference.updated(changed)
+
+
+def test_every_pattern_has_its_words() -> None:
+    schema = json.dumps(Pipeline.model_json_schema())
+    patterns = re.findall(r'"pattern": ("[^ ]*")', schema)
+    keys = re.findall(r'"patternProperties": \{("[^ ]*"):', schema)
+    assert {json.loads(text) for text in (*patterns, *keys)} == set(PATTERNS)
 
 
 def test_the_example_fits(validator: Any, example: dict[str, Any]) -> None:
@@ -181,6 +196,13 @@ def test_the_reference_names_every_key_metric_function_and_parameter() -> None:
     keys = {key for model in models for key in model.model_fields}
     for name in {*keys, *DIRECTIONS, CALIBRATION, *FUNCTIONS, "impute.numeric", "impute.category"}:
         assert re.search(rf"`[^`]*\b{re.escape(name)}\b[^`]*`", MANUAL), name
+
+
+def test_every_key_has_a_meaning() -> None:
+    tables = re.findall(r"<!-- table: \w+ -->\n\| key.*?<!-- end -->", MANUAL, re.DOTALL)
+    rows = [line for table in tables for line in table.splitlines() if line.startswith("| `")]
+    assert len(tables) == 11
+    assert all(re.search(r"\| [^|]{5,} \|$", row) for row in rows)
 
 
 def test_every_metric_can_be_named() -> None:
