@@ -8,8 +8,9 @@ import pendulum
 from airflow.sdk import DAG, Asset, Param, TriggerRule
 
 import steps
+from tasks.clients.orchestrator import POOL
 from tasks.pipeline.schema import MOST_TRIALS, Pipeline
-from wiring import DEFAULTS, POOL, Step, judged, pipelines
+from wiring import DEFAULTS, Step, judged, pipelines
 
 DOCS = """\
 **{description}**

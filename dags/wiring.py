@@ -27,9 +27,6 @@ from tasks.pipeline.schema import Pipeline
 
 log = logging.getLogger(__name__)
 
-POOL = "training"
-"""Bounds the tasks that compute, over all DAGs."""
-
 NO_SECOND_TRY = tuple(
     f"tasks.base.errors.{name}" for name in ("UserError", "RunFailedError", "ConflictError")
 )
