@@ -31,7 +31,7 @@ from tasks.clients import database, tracking  # noqa: E402
 from tasks.pipeline.schema import Pipeline  # noqa: E402
 from tasks.prepare.make import made  # noqa: E402
 from tasks.records import resolved  # noqa: E402
-from tasks.search.worker import THREADS  # noqa: E402
+from tasks.search.trial_process import THREADS  # noqa: E402
 
 NAME = "benchmark_search"
 FEATURES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")

@@ -1,4 +1,4 @@
-"""The object store, by `s3://bucket/key` URIs."""
+"""The object store, addressed by `s3://bucket/key` URIs."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 
 class RefusedError(UnavailableError):
-    """The key may not do this, or is none."""
+    """The access key is unknown or has no permission."""
 
 
 class MissingObjectError(MlopsError, FileNotFoundError):
-    """No object under this URI."""
+    """The object does not exist."""
 
 
 @lru_cache(maxsize=1)
 def client() -> S3Client:
-    """The S3 client of this process, for our store or any other by settings."""
-    ours = settings()
+    """The S3 client of this process, for the store that the settings name."""
+    configured = settings()
     try:
         return make_client(
-            endpoint=ours.s3_endpoint,
-            key=ours.aws_access_key_id,
-            secret=ours.aws_secret_access_key,
-            region=ours.aws_region,
+            endpoint=configured.s3_endpoint,
+            key=configured.aws_access_key_id,
+            secret=configured.aws_secret_access_key,
+            region=configured.aws_region,
         )
     except ValueError as err:
         raise UserError(
-            f"The object store cannot be {ours.s3_endpoint} in {ours.aws_region}.",
+            f"The object store cannot be {configured.s3_endpoint} in {configured.aws_region}.",
             why=f"{err}.",
-            fix="MLFLOW_S3_ENDPOINT_URL is a whole address, e.g. http://minio:9000, and "
-            "AWS_DEFAULT_REGION a name such as us-east-1.",
+            fix="Set MLFLOW_S3_ENDPOINT_URL to a whole address, e.g. http://minio:9000, and "
+            "AWS_DEFAULT_REGION to a name such as us-east-1.",
         ) from err
 
 
@@ -56,7 +56,7 @@ def make_client(
     region: str | None,
     token: str | None = None,
 ) -> S3Client:
-    """An S3 client; without a key, botocore looks where it always looks."""
+    """An S3 client; without a key, botocore looks in its usual places."""
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
@@ -79,21 +79,21 @@ def data_uri(key: str) -> str:
 
 
 def put_bytes(uri: str, data: bytes) -> None:
-    """Write an object whole; readers see the old one or the new one."""
+    """Write a whole object; readers see the old one or the new one."""
     bucket, key = _split(uri)
     with _Translated(uri):
         client().put_object(Bucket=bucket, Key=key, Body=data)
 
 
 def get_bytes(uri: str) -> bytes:
-    """Read an object whole."""
+    """Read a whole object."""
     bucket, key = _split(uri)
     with _Translated(uri):
         return client().get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
 def exists(uri: str) -> bool:
-    """Whether there is an object under this URI."""
+    """Whether the object exists."""
     bucket, key = _split(uri)
     try:
         with _Translated(uri):
@@ -104,7 +104,7 @@ def exists(uri: str) -> bool:
 
 
 def upload(path: Path, uri: str) -> None:
-    """Write a file, in parts when it is large."""
+    """Write a file, in parts if it is large."""
     bucket, key = _split(uri)
     with _Translated(uri):
         client().upload_file(str(path), bucket, key)
@@ -118,7 +118,7 @@ def download(uri: str, path: Path, other: S3Client | None = None) -> None:
 
 
 def keys(uri: str, other: S3Client | None = None) -> Iterator[str]:
-    """URIs of the objects that begin with `uri`, in order, of our store or the `other` one."""
+    """URIs of the objects that start with `uri`, in order, of our store or the `other` one."""
     bucket, prefix = _split(uri, prefix=True)
     pages = (other or client()).get_paginator("list_objects_v2")
     with _Translated(uri):
@@ -134,14 +134,14 @@ def digest(data: bytes) -> str:
 
 def _split(uri: str, *, prefix: bool = False) -> tuple[str, str]:
     scheme, _, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")  # no urlsplit: a key may hold # and ?
+    bucket, _, key = rest.partition("/")  # not urlsplit: a key can contain # and ?
     if scheme != "s3" or not bucket or not (key or prefix):
         raise UserError(f"The URI of an object must be s3://bucket/key. Got {uri!r} instead.")
     return bucket, key
 
 
 class _Translated:
-    """Turns the client's errors into ours."""
+    """Translates the client's errors into ours."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri

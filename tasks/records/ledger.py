@@ -1,7 +1,7 @@
 """The append-only record of decisions, moves of the champion alias and deployments.
 
-The role that writes it may insert and read, and nothing else; a `key` makes a repeated write the
-same write. Without a connection each call opens its own; `promote` passes the one with its lock.
+The role that writes it can only insert and read. A row has a unique `key`, so a repeated write adds
+no second row. Without a connection each call opens its own; a move passes the one with its lock.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def append(  # noqa: PLR0913 - the columns
     key: str,
     connection: Connection | None = None,
 ) -> bool:
-    """Write a row, unless one with this key is there.
+    """Write a row unless one with this key exists.
 
     Returns:
-        False when a row with this key was there already.
+        False if a row with this key existed.
     """
     with _cursor(connection) as cursor:
         cursor.execute(
@@ -76,7 +76,7 @@ def find(key: str, connection: Connection | None = None) -> Entry | None:
 
 
 def interrupted(name: str, connection: Connection | None = None) -> Entry | None:
-    """The intention neither carried out nor given up; one moves at a time, so it is the last."""
+    """The open intention: neither carried out nor given up. Moves take turns, so it is the last."""
     rows = _select(
         "pipeline = %s and kind in ('intent', 'moved', 'undone') order by id desc limit 1",
         (name,),
@@ -91,7 +91,7 @@ def moves(name: str, connection: Connection | None = None) -> list[Entry]:
 
 
 def decisions_on(name: str, test: str) -> int:
-    """How many decisions of the pipeline were made on the test part with this digest."""
+    """How many of the pipeline's decisions used the test part with this digest."""
     return len(
         _select("pipeline = %s and kind = 'decision' and evidence->>'test' = %s", (name, test))
     )
@@ -107,10 +107,10 @@ def _select(
 
 @contextmanager
 def _cursor(connection: Connection | None) -> Iterator[RealDictCursor]:
-    own = connection or database.connect(application="ledger")
+    used = connection or database.connect(application="ledger")
     try:
-        with own.cursor(cursor_factory=RealDictCursor) as cursor:
+        with used.cursor(cursor_factory=RealDictCursor) as cursor:
             yield cursor
     finally:
         if connection is None:
-            own.close()
+            used.close()

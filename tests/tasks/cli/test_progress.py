@@ -30,7 +30,7 @@ def test_it_says_behind_which_run_it_waits(monkeypatch: pytest.MonkeyPatch) -> N
 def test_it_says_what_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     said = line(monkeypatch, {"prepare": "up_for_retry", "select": None})
     assert "▸ prepare" in said
-    assert said.endswith("prepare failed and is tried again soon")
+    assert said.endswith("prepare failed and will be retried soon")
 
 
 def test_only_what_failed_is_crossed_out(monkeypatch: pytest.MonkeyPatch) -> None:

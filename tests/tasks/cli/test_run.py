@@ -42,4 +42,4 @@ def test_ctrl_c_says_that_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(command, "follow", interrupted)
     done = invoke("--wait")
     assert done.exit_code == 130
-    assert "manual__1 goes on in Airflow" in " ".join(done.stderr.split())
+    assert "manual__1 continues in Airflow" in " ".join(done.stderr.split())
