@@ -1,8 +1,8 @@
 """Moves of the champion alias: one at a time, recorded, and repaired if interrupted.
 
-A move writes `intent` to the ledger, then sets aliases and stage tags, then writes `moved`. Meanwhile it
-holds the pipeline's advisory lock, and it writes the ledger on the connection with the lock. The
-next holder of the lock finishes an intention that was left open, or gives it up.
+A move writes `intent` to the ledger, then sets aliases and stage tags, then writes `moved`. It
+holds the pipeline's advisory lock, and writes the ledger on the connection with the lock. The next
+holder of the lock finishes an intention that was left open, or gives it up.
 """
 
 from __future__ import annotations

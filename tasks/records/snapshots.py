@@ -183,7 +183,7 @@ def read_part(manifest: Manifest, part: str) -> pd.DataFrame:
 def write_part(
     uri: str, table: pd.DataFrame, data: Data, rows: NDArray[np.int64] | None = None
 ) -> Part:
-    """Write the pipeline's columns and `UNIT` of a table, or only these `rows` of it, as one file."""
+    """Write the pipeline's columns and `UNIT` of a table, or of these `rows`, as one file."""
     rows = np.arange(len(table)) if rows is None else rows
     schema = _schema(data.columns, data.target, data.task)
     with tempfile.TemporaryDirectory(prefix="mlops-snapshot-") as folder:
