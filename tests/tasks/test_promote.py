@@ -1,4 +1,4 @@
-"""Against real MLflow and PostgreSQL. The versions have no files: nothing here loads a model."""
+"""Promotion against real MLflow and PostgreSQL. The versions have no files: no model is loaded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_repeating_a_finished_promote_changes_nothing(name: str) -> None:
 
 def test_repeating_a_promote_does_not_undo_a_rollback(name: str) -> None:
     promote.promote(build(name, 2, 1), "a")
-    champion.rollback(name, None, "it errs", "ann")
+    champion.rollback(name, None, "it fails", "ann")
     assert promote.promote(build(name, 2, 1), "a")["champion"] == 1
 
 
