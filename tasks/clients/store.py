@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,14 +82,14 @@ def data_uri(key: str) -> str:
 def put_bytes(uri: str, data: bytes) -> None:
     """Write a whole object; readers see the old one or the new one."""
     bucket, key = _split(uri)
-    with _Translated(uri):
+    with _translated(uri):
         client().put_object(Bucket=bucket, Key=key, Body=data)
 
 
 def get_bytes(uri: str) -> bytes:
     """Read a whole object."""
     bucket, key = _split(uri)
-    with _Translated(uri):
+    with _translated(uri):
         return client().get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
@@ -96,7 +97,7 @@ def exists(uri: str) -> bool:
     """Whether the object exists."""
     bucket, key = _split(uri)
     try:
-        with _Translated(uri):
+        with _translated(uri):
             client().head_object(Bucket=bucket, Key=key)
     except MissingObjectError:
         return False
@@ -106,14 +107,14 @@ def exists(uri: str) -> bool:
 def upload(path: Path, uri: str) -> None:
     """Write a file, in parts if it is large."""
     bucket, key = _split(uri)
-    with _Translated(uri):
+    with _translated(uri):
         client().upload_file(str(path), bucket, key)
 
 
 def download(uri: str, path: Path, other: S3Client | None = None) -> None:
     """Read an object into a file, from our store or the `other` one."""
     bucket, key = _split(uri)
-    with _Translated(uri):
+    with _translated(uri):
         (other or client()).download_file(bucket, key, str(path))
 
 
@@ -121,7 +122,7 @@ def keys(uri: str, other: S3Client | None = None) -> Iterator[str]:
     """URIs of the objects that start with `uri`, in order, of our store or the `other` one."""
     bucket, prefix = _split(uri, prefix=True)
     pages = (other or client()).get_paginator("list_objects_v2")
-    with _Translated(uri):
+    with _translated(uri):
         for page in pages.paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
                 yield f"s3://{bucket}/{entry['Key']}"
@@ -140,24 +141,16 @@ def _split(uri: str, *, prefix: bool = False) -> tuple[str, str]:
     return bucket, key
 
 
-class _Translated:
-    """Translates the client's errors into ours."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        if isinstance(err, ClientError):
-            code = err.response.get("Error", {}).get("Code", "")
-            if code in ("404", "NoSuchKey", "NoSuchBucket"):
-                raise MissingObjectError(f"There is no object {self.uri}.") from err
-            if err.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403:
-                raise RefusedError(f"The object store refused {self.uri}.", why=str(err)) from err
-            raise UnavailableError(f"The object store refused {self.uri}.", why=str(err)) from err
-        if isinstance(err, BotoCoreError):
-            raise UnavailableError(
-                f"The object store did not answer for {self.uri}.", why=str(err)
-            ) from err
+@contextmanager
+def _translated(uri: str) -> Iterator[None]:
+    """Translate the client's errors into ours."""
+    try:
+        yield
+    except ClientError as err:
+        if err.response.get("Error", {}).get("Code", "") in ("404", "NoSuchKey", "NoSuchBucket"):
+            raise MissingObjectError(f"There is no object {uri}.") from err
+        forbidden = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403
+        kind = RefusedError if forbidden else UnavailableError
+        raise kind(f"The object store refused {uri}.", why=str(err)) from err
+    except BotoCoreError as err:
+        raise UnavailableError(f"The object store did not answer for {uri}.", why=str(err)) from err

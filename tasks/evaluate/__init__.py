@@ -73,7 +73,8 @@ def evaluate(best: BestRef) -> VersionRef:
     if entry is None:
         candidate = _refit(best)
         _log_scores(best, candidate)
-        model_uri = _log_model(best, candidate)
+        with _resumed(best.run_id):
+            model_uri = flavors.log(candidate.model, candidate.example)
         entry = registry.register(
             best.name,
             best.run_id,
@@ -128,17 +129,14 @@ def _autolog() -> Iterator[None]:
             mlflow.sklearn.autolog(disable=True)
 
 
-class _resumed:  # noqa: N801
+@contextmanager
+def _resumed(run_id: str) -> Iterator[None]:
     """The parent run as MLflow's active run. It stays open: `finish` closes it."""
-
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-
-    def __enter__(self) -> None:
-        tracking.client()
-        mlflow.start_run(run_id=self.run_id)
-
-    def __exit__(self, *error: object) -> None:
+    tracking.client()
+    mlflow.start_run(run_id=run_id)
+    try:
+        yield
+    finally:
         mlflow.end_run("RUNNING")
 
 
@@ -182,12 +180,6 @@ def _log_inputs(best: BestRef, candidate: Candidate) -> None:
                 digest=manifest.files[part].sha256[:16],
             )
             mlflow.log_input(dataset, context=part)
-
-
-def _log_model(best: BestRef, candidate: Candidate) -> str:
-    """Log the model with signature, example and requirements, without a pickle; returns its URI."""
-    with _resumed(best.run_id):
-        return flavors.log(candidate.model, candidate.example)
 
 
 def _tags(best: BestRef, candidate: Candidate) -> dict[str, str]:

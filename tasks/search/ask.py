@@ -18,8 +18,8 @@ from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.records.trials.progress import total
 from tasks.records.trials.seeds import sequence
-from tasks.records.trials.table import ranked
-from tasks.search.table import Row, Vals
+from tasks.records.trials.table import Row, ranked
+from tasks.search.table import Vals
 
 MOST_START_UP = 20
 AT_ONCE = 100
@@ -80,6 +80,7 @@ class Asker:
         self.given = [space.to_vals(self.node, point) for point in first]
         self.total = total(pipeline)
         self.start_up = min(MOST_START_UP, self.total // 4)
+        self._no_trials = Trials()
         self._domain = Domain(_never_called, space.to_hyperopt(self.node))
 
     def ask(self, tid: int, history: History) -> Vals:
@@ -88,7 +89,7 @@ class Asker:
             return dict(self._grid.at(tid))
         seed = int(np.random.default_rng(sequence(self._seed, tid)).integers(2**31))
         if self._algorithm == "random" or tid < max(self.start_up, 1):
-            docs = rand.suggest([tid], self._domain, Trials(), seed)
+            docs = rand.suggest([tid], self._domain, self._no_trials, seed)
         else:
             trials = _DocumentTrials([self._document(row) for row in history.rows()])
             docs = tpe.suggest([tid], self._domain, trials, seed, n_startup_jobs=0, verbose=False)
@@ -102,25 +103,16 @@ class Asker:
         them out of the history, and TPE would return to the same points.
         """
         labels = self._domain.params
-        failed = {"status": STATUS_FAIL}
-        return {
+        misc = {
             "tid": row.tid,
-            "spec": None,
-            "exp_key": None,
-            "owner": None,
-            "version": 0,
-            "book_time": None,
-            "refresh_time": None,
-            "state": JOB_STATE_DONE,
-            "result": failed if row.loss is None else {"status": STATUS_OK, "loss": row.loss},
-            "misc": {
-                "tid": row.tid,
-                "cmd": ("domain_attachment", "FMinIter_Domain"),
-                "workdir": None,
-                "idxs": {label: [row.tid] if label in row.vals else [] for label in labels},
-                "vals": {label: [row.vals[label]] if label in row.vals else [] for label in labels},
-            },
+            "cmd": ("domain_attachment", "FMinIter_Domain"),
+            "idxs": {label: [row.tid] if label in row.vals else [] for label in labels},
+            "vals": {label: [row.vals[label]] if label in row.vals else [] for label in labels},
         }
+        failed = {"status": STATUS_FAIL}
+        result = failed if row.loss is None else {"status": STATUS_OK, "loss": row.loss}
+        (document,) = self._no_trials.new_trial_docs([row.tid], [None], [result], [misc])
+        return dict(document, state=JOB_STATE_DONE)
 
 
 class _DocumentTrials(Trials):  # type: ignore[misc]

@@ -56,7 +56,7 @@ def champion(name: str) -> dict[str, Any] | None:
         run_id = tracking.client().get_model_version(name, str(version)).run_id
         best = tracking.client().get_run(str(run_id)).data.tags.get(tracking.BEST)
     except MlflowException as err:
-        log.warning("skipping the champion's parameters, MLflow does not answer: %s", err)
+        log.warning("cannot read the champion's parameters: %s", err)
         return None
     params: dict[str, Any] | None = json.loads(best)["params"] if best else None
     return params

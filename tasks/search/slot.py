@@ -24,12 +24,12 @@ from tasks.clients import tracking
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.records.trials.seeds import trial_seed
-from tasks.records.trials.table import shown
+from tasks.records.trials.table import Row, shown
 from tasks.search.ask import Asker, History
 from tasks.search.points import first_points
 from tasks.search.publishing import PublishingThread
 from tasks.search.session import START, Lease, LeaseLostError
-from tasks.search.table import Point, Row, Table, Vals
+from tasks.search.table import Point, Table, Vals
 from tasks.search.trial_process import MemoryUpError, WorkerDiedError
 from tasks.search.worker import TimeUpError, Worker
 
@@ -210,4 +210,4 @@ def _killed(error: str, seconds: float) -> dict[str, Any]:
 def _row(tid: int, vals: Vals, result: dict[str, Any]) -> Row:
     duration_s = result.get("metrics", {}).get("duration_s", 0.0)
     loss, figure = result.get("loss"), result.get("figure")
-    return Row(tid, vals, result["outcome"], loss, figure, 0, duration_s)
+    return Row(tid, vals, result["outcome"], loss, figure, duration_s, 0)

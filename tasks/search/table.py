@@ -10,23 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.records.trials.table import ROW, Row
 from tasks.search.session import Lease
 
 Vals = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One trial of the table. `outcome` is None until it is recorded."""
-
-    tid: int
-    vals: Vals
-    outcome: str | None
-    loss: float | None
-    figure: float | None
-    deaths: int
-    duration_s: float = 0.0
-    """Seconds that a recorded trial took."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +51,7 @@ class Table:
     def rows(self, first: int = 0) -> list[Row]:
         """The asked trials from number `first` on."""
         rows = self.lease.query(
-            "select tid, vals, outcome, loss, figure, deaths,"
-            " coalesce((metrics->>'duration_s')::float8, 0) from trial"
+            f"select {ROW} from trial"  # noqa: S608 - our own text
             " where search = %s and tid >= %s order by tid",
             self._search,
             first,

@@ -7,33 +7,42 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from tasks.clients import database
 from tasks.pipeline.nodes import ESTIMATOR
 
-COLUMNS = (
-    "tid, vals, params, outcome, loss, figure, coalesce(metrics, '{}'), error, warnings, began_at,"
-    " ended_at, run_id"
-)
+ROW = "tid, vals, outcome, loss, figure, coalesce((metrics->>'duration_s')::float8, 0), deaths"
+"""What to select for a `Row`, in the order of its fields."""
+COLUMNS = f"{ROW}, params, coalesce(metrics, '{{}}'), error, warnings, began_at, ended_at, run_id"
 """What to select for a `Trial`, in the order of its fields; `curves` can follow."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One trial that was asked."""
+class Row:
+    """What a search needs to know of a trial that was asked."""
 
     tid: int
     vals: dict[str, Any]
     """The point, by hyperopt's labels."""
-    params: dict[str, Any]
-    """The same point as flat parameters."""
     outcome: str | None
     """`finished`, `failed` or `killed`; None until it is recorded."""
     loss: float | None
     """Lower is better; only a finished trial has one."""
     figure: float | None
     """The metric that the search compares; only a finished trial has one."""
+    duration_s: float
+    """Seconds that the trial took; 0 until it is recorded."""
+    deaths: int
+    """How often it killed its process."""
+
+
+@dataclass(frozen=True)
+class Trial(Row):
+    """All that is kept of a trial."""
+
+    params: dict[str, Any]
+    """The point, as flat parameters."""
     metrics: dict[str, float]
     error: str | None
     warnings: str | None
@@ -60,24 +69,8 @@ class Trial:
         assert self.figure is not None
         return self.figure
 
-    @property
-    def duration_s(self) -> float:
-        """Seconds that a finished trial took."""
-        return self.metrics["duration_s"]
 
-
-class _Rankable(Protocol):
-    """What the ranking needs to know of a trial."""
-
-    @property
-    def tid(self) -> int: ...
-    @property
-    def loss(self) -> float | None: ...
-    @property
-    def duration_s(self) -> float: ...
-
-
-R = TypeVar("R", bound=_Rankable)
+R = TypeVar("R", bound=Row)
 
 
 def read(search: str, *, curves: bool = False) -> list[Trial]:

@@ -21,10 +21,12 @@ def finished(
     return Trial(
         tid=tid,
         vals={},
-        params=params,
         outcome="finished",
         loss=figure,
         figure=figure,
+        duration_s=metrics["duration_s"],
+        deaths=0,
+        params=params,
         metrics=metrics,
         error=None,
         warnings=None,

@@ -14,9 +14,10 @@ from tasks.base.errors import UserError
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.records.trials.seeds import trial_seed
+from tasks.records.trials.table import Row
 from tasks.search.ask import Asker, History
 from tasks.search.points import first_points, point
-from tasks.search.table import Row, Vals
+from tasks.search.table import Vals
 from tests.tasks.search.searches import pipeline
 
 GRID = {
@@ -37,7 +38,7 @@ def loss_of(asker: Asker, vals: Vals) -> float | None:
 
 def recorded(asker: Asker, tid: int, vals: Vals) -> Row:
     loss = loss_of(asker, vals)
-    return Row(tid, vals, "failed" if loss is None else "finished", loss, loss, 0)
+    return Row(tid, vals, "failed" if loss is None else "finished", loss, loss, 0.0, 0)
 
 
 def played(definition: Pipeline, until: int, rows: dict[int, Row] | None = None) -> dict[int, Row]:
@@ -135,9 +136,9 @@ def into_failure(outcome: str | None, *, known: bool) -> float:
             alpha = vals["ridge.alpha"]
             loss = -math.log(alpha)
             if alpha < 1:
-                rows[tid] = Row(tid, vals, "finished", loss, loss, 0)
+                rows[tid] = Row(tid, vals, "finished", loss, loss, 0.0, 0)
             elif known:
-                rows[tid] = Row(tid, vals, outcome, None, None, 0)
+                rows[tid] = Row(tid, vals, outcome, None, None, 0.0, 0)
             lost += alpha >= 1 and tid >= 20
     return lost / 80
 
@@ -150,7 +151,7 @@ def test_points_that_failed_or_still_run_are_avoided(outcome: str | None) -> Non
 
 def tree(tid: int, depth: int, loss: float | None, outcome: str | None) -> Row:
     vals = {"estimator": 2, "decision_tree.max_depth": depth, "decision_tree.min_samples_leaf": 0}
-    return Row(tid, vals, outcome, loss, loss, 0)
+    return Row(tid, vals, outcome, loss, loss, 0.0, 0)
 
 
 def test_history_keeps_recorded_trials() -> None:
