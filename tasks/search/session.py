@@ -8,7 +8,6 @@ that lost the lock cannot record a trial.
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 from typing import Any, Self
 
 from tasks.clients import database
@@ -38,12 +37,7 @@ class Lease:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.lost.set()
         self._connection.close()
 

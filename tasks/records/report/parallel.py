@@ -58,9 +58,9 @@ def coordinates(ranking: list[Trial], metric: Metric, logs: set[tuple[str, str]]
     norm = Normalize(*shown_range(scores, minimizes=minimizes, most=0.6))
     colors = COLORS if minimizes else COLORS.reversed()
     for axes, (title, own, parameters) in zip(grid, panels, strict=True):
-        heights = np.array([trial.score for trial in own])
-        last = _score_axis(figure, heights, (low, high), minimizes=minimizes)
-        _draw(axes, [*parameters, last], colors(norm(heights)), best=own[0] is ranking[0])
+        own_scores = np.array([trial.score for trial in own])
+        last = _score_axis(figure, own_scores, (low, high), minimizes=minimizes)
+        _draw(axes, [*parameters, last], colors(norm(own_scores)), best=own[0] is ranking[0])
         axes.set_title(f"{title} ({len(own)})", loc="left", fontsize=10, pad=20)
     place = chart.add_axes((0.93, 1 - 1.9 / height, 0.014, 1.3 / height))
     chart.colorbar(ScalarMappable(norm, colors), cax=place, extend="max" if minimizes else "min")

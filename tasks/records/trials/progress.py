@@ -32,19 +32,22 @@ class Summary:
 
 def total(pipeline: Pipeline) -> int:
     """How many trials a search has unless its time runs out: a grid can have fewer than asked."""
-    trials = pipeline.search.trials
-    if pipeline.search.algorithm != "grid":
-        return trials
-    grid = space.grid(space.parse(pipeline.search.space))
-    return min(trials, grid.size)
+    return min(pipeline.search.trials, _grid_size(pipeline))
 
 
 def untried(pipeline: Pipeline) -> str:
     """In words, how much of a grid `trials` leaves out; empty if nothing."""
-    if pipeline.search.algorithm != "grid":
-        return ""
-    trials, size = pipeline.search.trials, space.grid(space.parse(pipeline.search.space)).size
-    return "" if trials >= size else f"{trials} trials leave out {size - trials} points of the grid"
+    trials = pipeline.search.trials
+    left_out = _grid_size(pipeline) - trials
+    return f"{trials} trials leave out {left_out} points of the grid" if left_out > 0 else ""
+
+
+def _grid_size(pipeline: Pipeline) -> int:
+    """How many points the grid has; without a grid, as many as there are trials."""
+    search = pipeline.search
+    return (
+        space.grid(space.parse(search.space)).size if search.algorithm == "grid" else search.trials
+    )
 
 
 def summary(search: str) -> Summary:
