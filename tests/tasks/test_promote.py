@@ -17,7 +17,7 @@ def name(servers: Settings) -> str:
     return made()
 
 
-def test_promote_moves_the_aliases_and_says_so(name: str) -> None:
+def test_promote_moves_the_aliases_and_records_it(name: str) -> None:
     challenge(name, 2)
     registry.restage(name)
     assert promote.promote(build(name, 2, 1), "dag/run") == {"champion": 2, "previous": 1}
@@ -88,7 +88,7 @@ def test_rollbacks_go_back_one_by_one(name: str) -> None:
     assert ledger.history(name)[0].reason == "worse"
 
 
-def test_rollback_to_a_version_and_forth_again(name: str) -> None:
+def test_rollback_to_a_version_and_forward_again(name: str) -> None:
     promote.promote(build(name, 2, 1), "a")
     promote.promote(build(name, 3, 2), "a")
     assert champion.rollback(name, 1, "worse", "ann") == {"champion": 1, "previous": None}

@@ -21,13 +21,13 @@ def line(
     return progress.line.plain
 
 
-def test_it_says_behind_which_run_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_names_the_run_that_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line(monkeypatch, {}, active="run_1").endswith("waits for run_1 to end")
     assert "waits" not in line(monkeypatch, {"prepare": None})
     assert "waits" not in line(monkeypatch, {"prepare": "running"}, active="run_1")
 
 
-def test_it_says_what_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_names_a_stage_to_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = line(monkeypatch, {"prepare": "up_for_retry", "select": None})
     assert "▸ prepare" in shown
     assert shown.endswith("prepare failed and will be retried soon")

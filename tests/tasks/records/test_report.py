@@ -65,7 +65,7 @@ def many(count: int) -> list[Trial]:
 )
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_whatever_a_search_leaves(every: list[Trial], direction: str) -> None:
+def test_any_search_has_a_report(every: list[Trial], direction: str) -> None:
     metric = pipeline().metric.model_copy(update={"direction": direction})
     definition = pipeline().model_copy(update={"metric": metric})
 

@@ -42,7 +42,7 @@ def test_every_trial_is_recorded_once_and_published(caplog: pytest.LogCaptureFix
     assert f"best {best[6]:.6g} (trial {best[0]})" in lines[8]
 
 
-def test_a_child_run_says_what_the_trial_was() -> None:
+def test_a_child_run_holds_its_trial() -> None:
     point = {"estimator": "elastic_net", "alpha": 0.5, "l1_ratio": 0.25}
     definition = pipeline(trials=1, points=[point])
     run = begin(definition)
@@ -91,7 +91,7 @@ def test_failed_trials_are_failed_runs_with_their_error() -> None:
         assert ("val_rmse" in child.data.metrics) != failed
 
 
-def test_search_of_which_all_trials_fail_ends() -> None:
+def test_a_search_whose_trials_all_fail_ends() -> None:
     run = begin(pipeline(trials=3, space=BROKEN))
 
     returned = search(slot_of(run))

@@ -212,7 +212,7 @@ def test_holdout_needs_a_validation_part(store: object) -> None:
         trial.load(pipeline(), searches.snapshot(validation=0.0), threads=1)
 
 
-def test_a_curve_that_is_not_finite_from_the_start_is_empty() -> None:
+def test_curves_are_averaged_up_to_the_shortest() -> None:
     assert trial._mean_curves([{"val_loss": []}]) == {"val_loss": []}
     assert trial._mean_curves([{"val_loss": [2.0, 1.0]}, {"val_loss": [4.0]}]) == {
         "val_loss": [3.0]

@@ -40,7 +40,7 @@ def process(worker: Worker) -> Path:
     return Path("/proc", str(worker._process._process.pid))
 
 
-def test_tensorflow_is_for_the_trials_that_need_it_and_keeps_to_the_threads(worker: Worker) -> None:
+def test_tensorflow_is_loaded_only_when_needed_and_keeps_to_the_threads(worker: Worker) -> None:
     assert run(worker, {"estimator": "ridge", "alpha": 1.0})["outcome"] == "finished"
     assert "tensorflow" not in (process(worker) / "maps").read_text()
 
