@@ -187,6 +187,17 @@ def test_folds_give_means_and_spreads() -> None:
     assert parent == {name: child.data.metrics[name] for name in ("val_rmse", "val_rmse_std")}
 
 
+def test_a_deleted_child_run_does_not_change_the_selection() -> None:
+    """Selection, report and leaderboard all read the table."""
+    run = begin(pipeline(trials=2))
+    search(slot_of(run))
+    best = summary(run.run_id).best
+    assert best is not None
+    tracking.client().delete_run(best.run_id)
+
+    assert select(run).trial == best.tid
+
+
 def test_grid_ends_with_its_points() -> None:
     grid = {"estimator": "ridge", "alpha": {"choice": [0.1, 1, 10]}}
     run = begin(pipeline(trials=40, algorithm="grid", space=grid))
