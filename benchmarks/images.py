@@ -32,7 +32,7 @@ from benchmarks import machine
 from benchmarks.stack import quiet
 from tasks.base.settings import settings
 from tasks.clients import tracking
-from tasks.evaluate.provenance import requirements
+from tasks.models.requirements import requirements
 from tasks.serving.targets import engine, image
 from tasks.stack.embedded import lifecycle, ports
 from tasks.stack.embedded.home import Home

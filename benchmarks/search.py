@@ -28,7 +28,7 @@ from tasks.clients import database, tracking
 from tasks.pipeline.schema import Pipeline
 from tasks.prepare.make import made
 from tasks.records import resolved
-from tasks.search.worker import THREADS
+from tasks.search.trial_process import THREADS
 
 NAME = "benchmark_search"
 FEATURES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")

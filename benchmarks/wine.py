@@ -34,9 +34,9 @@ from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.records.snapshots import UNIT
 from tasks.records.trials.seeds import trial_seed
+from tasks.records.trials.table import Row
 from tasks.search import trial
 from tasks.search.ask import Asker, History
-from tasks.search.table import Row
 
 DATA = REPOSITORY / "tests" / "data"
 FOLDS, TRIALS, THREADS = 5, 16, 1
@@ -78,7 +78,7 @@ def champion(of: Pipeline, chosen: list[dict[str, Any]]) -> Answer:
             vals = asker.ask(tid, history)
             params = space.evaluate(asker.node, vals)
             found = trial.attempt(objective, params, trial_seed(of.search.seed, tid))
-            row = Row(tid, vals, found["outcome"], found["loss"], found["figure"], 0)
+            row = Row(tid, vals, found["outcome"], found["loss"], found["figure"], 0.0, 0)
             history.update([row])
         best = history.best()
         assert best is not None

@@ -7,8 +7,9 @@ from typing import Any
 from airflow.sdk import DAG, Asset, Param, TriggerRule
 
 import steps
+from tasks.clients.orchestrator import POOL
 from tasks.pipeline.schema import MOST_TRIALS, Pipeline
-from wiring import POOL, Step, judged, pipelines, shared
+from wiring import Step, judged, pipelines, shared
 
 DOCS = """\
 **{description}**

@@ -28,9 +28,6 @@ from tasks.pipeline.schema import Pipeline
 
 log = logging.getLogger(__name__)
 
-POOL = "training"
-"""Limits how many computing tasks run at once, over all DAGs."""
-
 NO_SECOND_TRY = tuple(
     f"tasks.base.errors.{name}" for name in ("UserError", "RunFailedError", "ConflictError")
 )

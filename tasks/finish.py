@@ -1,4 +1,4 @@
-"""The end of a DAG run in MLflow: no run of it stays open, whatever happened."""
+"""The end of a DAG run in MLflow: none of its runs stays open, whatever happened."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 def finish(name: str, dag_run: str, *, failed: bool) -> None:
     """Close the DAG run's parent run and its children.
 
-    Trials that a dead slot left unpublished are published first; a child that is still open after
-    that belongs to a trial that was never recorded, and is removed.
+    Trials that a dead slot left unpublished are published first. A child that is still open after
+    that belongs to a trial that was never recorded, and is deleted.
     """
     run = tracking.find_run(name, tracking.DAG_RUN, dag_run)
     if run is None:
@@ -25,9 +25,10 @@ def finish(name: str, dag_run: str, *, failed: bool) -> None:
 
 
 def sweep(name: str, dag_run: str) -> None:
-    """Close what earlier runs of the same DAG left open: a killed `finish` could not."""
+    """Close the runs that earlier runs of the same DAG left open because `finish` was killed."""
     dag = dag_run.partition("/")[0]
-    for run in tracking.client().search_runs(
+    for run in tracking.every(
+        tracking.client().search_runs,
         [tracking.experiment(name)],
         f"attributes.status = 'RUNNING' and tags.`{tracking.DAG_RUN}` LIKE '{dag}/%'",
     ):

@@ -14,8 +14,9 @@ from airflow.providers.fab.auth_manager.cli_commands.utils import get_applicatio
 from airflow.utils import db
 from werkzeug.security import check_password_hash
 
+from tasks.clients.orchestrator import POOL
+
 ADMIN = "admin"
-POOL = "training"
 
 
 def main() -> None:

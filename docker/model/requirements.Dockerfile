@@ -12,6 +12,7 @@ RUN test "$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "
     || { echo "The model needs a base image with Python ${PYTHON}: set MLOPS_BASE_IMAGE." >&2; exit 1; }
 
 COPY requirements.txt pins.txt /opt/
+# The launcher's version; a task that builds this image does not have the launcher.
 ARG UV=0.13.8
 # Compiled here, since a running container cannot write: uncompiled, every start would compile anew.
 # The packages' own tests are a tenth of their size. uv leaves in the layer in which it came.

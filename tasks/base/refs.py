@@ -41,7 +41,8 @@ class BestRef(RunRef):
     """The trial that `select` chose."""
 
     trial: int
-    trial_run_id: str
+    trial_run_id: str | None
+    """The trial's child run; None if MLflow refused to make it."""
 
 
 class VersionRef(RunRef):

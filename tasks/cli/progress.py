@@ -1,4 +1,4 @@
-"""Live progress of a DAG run, and what it came to."""
+"""Live progress of a DAG run, and its outcome."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tasks.clients.orchestrator import Airflow, TaskState
 
 STAGES = ("prepare", "search", "select", "evaluate", "gate", "build", "promote", "finish")
 REGISTER = ("register", "gate", "build", "promote")
-"""Of a run that was logged by hand."""
+"""Stages of a run that was logged by hand."""
 GOOD = frozenset({"success", "skipped"})
 
 
 class Progress:
-    """One line a person can follow: the stages, and the trials of the search."""
+    """One line to follow: the stages, and the trials of the search."""
 
     def __init__(self, dag_id: str, run_id: str, stages: tuple[str, ...] = STAGES) -> None:
         self.dag_id, self.run_id, self.stages = dag_id, run_id, stages
@@ -27,21 +27,21 @@ class Progress:
         self._parent: str | None = None
 
     def update(self) -> None:
-        """Look again; an outage shows as such and is waited out."""
+        """Ask Airflow and update the line; during an outage the line says so."""
         try:
             tasks = self.airflow.tasks(self.dag_id, self.run_id)
             self.line = _stages(tasks, self.stages)
             if any(task.task == "search" and task.state == "running" for task in tasks):
                 self.line.append("   " + self._trials(), style="cyan")
             for stage in dict.fromkeys(t.task for t in tasks if t.state == "up_for_retry"):
-                self.line.append(f"   {stage} failed and is tried again soon", style="yellow")
+                self.line.append(f"   {stage} failed and will be retried soon", style="yellow")
             if not any(task.state for task in tasks):
                 self.line.append(self._queue(), style="yellow")
         except UnavailableError:
             self.line = Text("waiting for the stack to answer …", style="yellow")
 
     def _queue(self) -> str:
-        """Behind which run this one waits: a pipeline has one at a time."""
+        """The run that this one waits for: a pipeline runs one at a time."""
         if self.stages != STAGES or self.airflow.run_state(self.dag_id, self.run_id) != "queued":
             return ""
         first = self.airflow.active_run(self.dag_id)
@@ -53,9 +53,9 @@ class Progress:
         if self._parent is None:
             slots = self.airflow.xcom(self.dag_id, self.run_id, "prepare")
             self._parent = slots[0]["slot"]["run_id"]
-        found = summary(self._parent)
-        best = "" if found.best is None else f", best so far {found.best:.5g}"
-        return f"{found.finished + found.failed + found.killed} trials done{best}"
+        trials = summary(self._parent)
+        best = "" if trials.best is None else f", best so far {trials.best.score:.5g}"
+        return f"{trials.recorded} trials done{best}"
 
 
 def _stages(tasks: list[TaskState], stages: tuple[str, ...]) -> Text:
@@ -89,20 +89,20 @@ def follow(
                 live.update(progress.line)
 
             return progress.airflow.wait(dag_id, run_id, show)
-    seen = ""
+    printed = ""
 
     def report() -> None:
-        nonlocal seen
+        nonlocal printed
         progress.update()
-        if progress.line.plain != seen:
-            seen = progress.line.plain
-            out.print(seen, markup=False, highlight=False)
+        if progress.line.plain != printed:
+            printed = progress.line.plain
+            out.print(printed, markup=False, highlight=False)
 
     return progress.airflow.wait(dag_id, run_id, report)
 
 
 def outcome(dag_id: str, run_id: str, state: str) -> dict[str, Any]:
-    """What a finished DAG run came to: `text` in words, and the figures behind it."""
+    """The outcome of a finished DAG run: `text` in words, and its figures."""
     airflow = Airflow()
     failed = [task for task in airflow.tasks(dag_id, run_id) if task.state == "failed"]
     if state != "success" and not failed:

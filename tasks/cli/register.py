@@ -1,4 +1,4 @@
-"""`./mlops register`: a run that a person logged by hand goes through gate, build and promotion."""
+"""`./mlops register`: take a run that was logged by hand through gate, build and promotion."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def register_run(  # noqa: PLR0913 - the options
     snapshot: Annotated[
         str | None,
         typer.Option(
-            help="manifest of the snapshot that it was trained on, test part apart; where the "
-            "run's dataset inputs do not say it, you answer for it"
+            help="manifest of the snapshot that the model was trained on, except its test part; if "
+            "the run's dataset inputs do not say it, you answer for it"
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="id of the logged model, where the run has several")
+        str | None, typer.Option(help="id of the logged model, if the run has several")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="follow it until it is served")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="follow until the model is served")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Let a run that was logged by hand go through gate, build and promotion."""
+    """Take a run that was logged by hand through gate, build and promotion."""
     from tasks.clients.tracking import CHAMPION, alias_version, answering
     from tasks.register import check
 

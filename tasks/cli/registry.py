@@ -1,8 +1,7 @@
-"""`./mlops history`, `rollback`, `leaderboard`: what was decided, undone and tried."""
+"""`./mlops history`, `rollback`, `leaderboard`: decisions and trials of a pipeline."""
 
 from __future__ import annotations
 
-import csv
 import getpass
 import json
 from pathlib import Path
@@ -18,7 +17,7 @@ from tasks.cli.console import err, out
 
 if TYPE_CHECKING:
     from tasks.records.ledger import Entry
-    from tasks.records.trials.leaderboard import Leaderboard, Place
+    from tasks.records.trials.leaderboard import Leaderboard
 
 Name = Annotated[str, typer.Argument(help="the pipeline")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -58,11 +57,12 @@ def rollback(
     name: Name,
     reason: Annotated[str, typer.Option(help="for the record")],
     to: Annotated[
-        int | None, typer.Option(min=1, help="version to go back to; else the previous champion")
+        int | None,
+        typer.Option(min=1, help="version to go back to; default: the previous one"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make an earlier version champion again; the endpoint follows without dropping a request."""
+    """Make an earlier version champion again. The endpoint switches without dropping a request."""
     from tasks.clients.tracking import answering
     from tasks.records.champion import rollback as work
 
@@ -73,15 +73,15 @@ def rollback(
     if as_json:
         out.print_json(json.dumps(marks | {"deploying": deploying}))
         return
-    out.print(f"Champion of {name} is version {marks['champion']} now.", highlight=False)
+    out.print(f"The champion of {name} is version {marks['champion']}.", highlight=False)
     if deploying:
-        out.print(f"deploy__{name} makes the endpoint follow: {typed('status')}", highlight=False)
+        out.print(f"deploy__{name} updates the endpoint: see {typed('status')}", highlight=False)
 
 
 def leaderboard(
     name: Name,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", help="write all of it to a file", dir_okay=False)
+        Path | None, typer.Option("--csv", help="write every trial to a file", dir_okay=False)
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="trials to show")] = 20,
     as_json: AsJson = False,
@@ -93,7 +93,7 @@ def leaderboard(
 
     with impatient(), answering():
         board = newest(known(name))
-    rows = [_flat(board, rank, place) for rank, place in enumerate(board.places, 1)]
+    rows = board.lines()
     if csv_file is not None:
         _write(csv_file, rows)
     if as_json:
@@ -107,7 +107,7 @@ def leaderboard(
 
 
 def _history(name: str, limit: int) -> list[Entry]:
-    """The ledger's entries; a name that is neither there nor a pipeline's is a mistake."""
+    """The ledger's entries. A name without any must at least be a pipeline's."""
     from tasks.pipeline.load import known
     from tasks.records import ledger
 
@@ -128,14 +128,14 @@ def _versions(entry: Entry) -> str:
 
 
 def _deploy(name: str) -> bool:
-    """Start the reconciliation; without Airflow the next one in its schedule does it."""
+    """Start the reconciliation now; without Airflow, the next scheduled one does it."""
     from tasks.clients.orchestrator import Airflow
 
     try:
         Airflow().trigger(f"deploy__{name}", note="by ./mlops rollback")
     except MlopsError as error:
         err.print(
-            f"The alias is moved, but deploy__{name} could not be started: {escape(error.what)}",
+            f"The alias was moved, but deploy__{name} could not be started: {escape(error.what)}",
             highlight=False,
         )
         return False
@@ -143,64 +143,46 @@ def _deploy(name: str) -> bool:
 
 
 def _user() -> str:
-    """Who asks, for the ledger."""
+    """Who calls, for the ledger."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         return "unknown"
 
 
-def _flat(board: Leaderboard, rank: int, place: Place) -> dict[str, Any]:
-    return {
-        "rank": rank,
-        "trial": place.trial,
-        "estimator": place.estimator,
-        f"val_{board.metric}": place.validation,
-        f"training_{board.metric}": place.training,
-        "duration_s": place.duration_s,
-        "run_id": place.run_id,
-        **place.params,
-    }
-
-
 def _write(file: Path, rows: list[dict[str, Any]]) -> None:
-    """A CSV with a column for every parameter that any trial has."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    from tasks.records.trials.leaderboard import write_csv
+
     try:
         with file.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns)
-            writer.writeheader()
-            writer.writerows(rows)
+            write_csv(stream, rows)
     except OSError as error:
         raise UserError(f"{file} cannot be written.", why=str(error)) from error
 
 
 def _table(board: Leaderboard, limit: int) -> Table:
-    figures = (f"val_{board.metric}", f"training_{board.metric}", "seconds")
+    from tasks.records.trials.table import shown
+
+    training = f"training_{board.metric}"
     table = Table(box=None, pad_edge=False)
     for title in ("rank", "trial"):
         table.add_column(title, justify="right")
     table.add_column("estimator")
-    for title in figures:
+    for title in (f"val_{board.metric}", training, "seconds"):
         table.add_column(title, justify="right")
     table.add_column("parameters", overflow="fold")
-    for rank, place in enumerate(board.places[:limit], 1):
-        params = ", ".join(f"{key}={_short(value)}" for key, value in place.params.items())
-        training = "" if place.training is None else f"{place.training:.5g}"
+    for rank, trial in enumerate(board.trials[:limit], 1):
+        params = ", ".join(f"{name}={shown(value)}" for name, value in trial.own.items())
         table.add_row(
             str(rank),
-            str(place.trial),
-            place.estimator,
-            f"{place.validation:.5g}",
-            training,
-            f"{place.duration_s:.2f}",
+            str(trial.tid),
+            trial.family,
+            f"{trial.score:.5g}",
+            f"{trial.metrics[training]:.5g}" if training in trial.metrics else "",
+            f"{trial.duration_s:.2f}",
             escape(params),
         )
-    left = len(board.places) - limit
+    left = len(board.trials) - limit
     if left > 0:
         table.caption = f"and {left} more: --limit, --csv FILE"
     return table
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

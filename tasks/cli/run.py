@@ -1,4 +1,4 @@
-"""`./mlops run`: trigger a pipeline's DAG and follow it."""
+"""`./mlops run`: start a pipeline's DAG and follow it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(
     wait: Annotated[
         bool,
         typer.Option(
-            "--wait", help="follow the run to its end, and what it promotes until it is served"
+            "--wait", help="follow the run to its end; if it promotes a version, until it is served"
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -40,7 +40,7 @@ def run(
         try:
             state = follow(dag_id, run_id, quiet=as_json)
         except KeyboardInterrupt:
-            err.print(f"{run_id} goes on in Airflow: {Airflow().page(dag_id)}", highlight=False)
+            err.print(f"{run_id} continues in Airflow: {Airflow().page(dag_id)}", highlight=False)
             raise
         result |= {"state": state, **outcome(dag_id, run_id, state)}
     if wait and not as_json:
@@ -62,7 +62,7 @@ def run(
 
 
 def start(name: str, changes: list[str]) -> str:
-    """Check the pipeline and the changes, then trigger the DAG; returns the DAG run's id."""
+    """Check the pipeline and the changes, then start the DAG; returns the DAG run's id."""
     from tasks.pipeline.load import load
     from tasks.pipeline.overrides import parse_set, resolve
 

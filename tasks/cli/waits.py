@@ -1,4 +1,4 @@
-"""Waiting for what the stack does by itself, a bounded time."""
+"""Bounded waits for what the stack does by itself."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tasks.base.errors import RunFailedError, UnavailableError
 from tasks.base.settings import settings
 from tasks.clients.orchestrator import Airflow
 
-PATIENCE_S = 120
+LIMIT_S = 120
 
 
 def until_read(airflow: Airflow, name: str) -> None:
-    """Wait until Airflow has read a pipeline's DAGs; of a new file it is asked to.
+    """Wait until Airflow has loaded a pipeline's DAGs; asks it to load those of a new file.
 
     Raises:
         UnavailableError: Airflow does not answer at all.
@@ -28,16 +28,16 @@ def until_read(airflow: Airflow, name: str) -> None:
         airflow.read_again(kind)
     for kind in missing:
         dag = f"{kind}__{name}"
-        _until(f"Airflow to read {dag}", partial(airflow.dag_exists, dag))
+        _until(f"Airflow to load {dag}", partial(airflow.dag_exists, dag))
 
 
 def until_served(name: str, version: int) -> None:
-    """Wait until the endpoint answers, and with this version."""
+    """Wait until the endpoint answers with this version."""
     from tasks.serving.endpoints import endpoints
 
     def served() -> bool:
-        found = endpoints().get(name)
-        if found is None or (found.state, found.version) != ("running", version):
+        endpoint = endpoints().get(name)
+        if endpoint is None or (endpoint.state, endpoint.version) != ("running", version):
             return False
         url = f"{settings().gateway_internal}/models/{name}/ping"
         with suppress(httpx.TransportError):
@@ -48,7 +48,7 @@ def until_served(name: str, version: int) -> None:
 
 
 def _until(what: str, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + LIMIT_S
     while True:
         try:
             if holds():
@@ -57,7 +57,7 @@ def _until(what: str, holds: Callable[[], bool]) -> None:
             pass
         if time.monotonic() > deadline:
             raise RunFailedError(
-                f"Waited {PATIENCE_S} s for {what}, in vain.",
+                f"Timed out after {LIMIT_S} s waiting for {what}.",
                 fix=f"Look with {typed('status')} and {typed('logs')}",
             )
         time.sleep(0.5)

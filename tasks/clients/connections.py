@@ -1,4 +1,4 @@
-"""Airflow's connections, as its own convention writes them down: a URI or JSON."""
+"""Airflow's connections in the format of its environment variables: a URI or JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tasks.base.settings import airflow_connection, connection_variable
 
 
 class UnknownConnectionError(UserError):
-    """There is no connection of that name where this runs."""
+    """The connection does not exist where this runs."""
 
 
 Lookup = Callable[[str], str | None]
-"""From a connection's name to its URI or JSON; None: there is none of that name."""
+"""From a connection's name to its URI or JSON; None if it does not exist."""
 
 
 class Connection(BaseModel):
@@ -41,17 +41,17 @@ class Connection(BaseModel):
         return json.loads(value) if isinstance(value, str) and value else value or {}
 
     def option(self, name: str) -> str | None:
-        """A text of `extra`; an empty one is none."""
+        """A text of `extra`; None if it is missing or empty."""
         value = self.extra.get(name)
         return None if value in (None, "") else str(value)
 
 
 def find(name: str, kinds: frozenset[str], lookup: Lookup = airflow_connection) -> Connection:
-    """The connection of this name, which is of one of these kinds, or says no kind.
+    """The connection of this name, which must be of one of these kinds or name no kind.
 
     Raises:
-        UnknownConnectionError: there is none.
-        UserError: it is of another kind, or cannot be read.
+        UnknownConnectionError: It does not exist.
+        UserError: It is of another kind, or cannot be read.
     """
     text = lookup(name)
     if not text:
@@ -63,7 +63,7 @@ def find(name: str, kinds: frozenset[str], lookup: Lookup = airflow_connection) 
     try:
         connection = Connection(**({**_fields(text), "name": name}))
     except (ValueError, ValidationError):
-        # Nothing of the reason is shown or kept as the cause: it quotes the text, password and all.
+        # Neither shown nor kept as the cause: the reason quotes the text with its password.
         raise UserError(
             f"The connection {name!r} cannot be read.",
             why="It is neither a URI, kind://login:password@host:port/schema?key=value, nor JSON.",
@@ -78,7 +78,7 @@ def find(name: str, kinds: frozenset[str], lookup: Lookup = airflow_connection) 
 
 
 def _fields(text: str) -> dict[str, Any]:
-    """The fields of a connection by Airflow's names."""
+    """The fields of a connection, by Airflow's names."""
     if text.lstrip().startswith("{"):
         return dict(json.loads(text))
     parts = urlsplit(text)

@@ -1,4 +1,4 @@
-"""Airflow, spoken to from outside through its REST API."""
+"""Airflow, through its REST API."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tasks.base.errors import MlopsError, UnavailableError, UserError
 from tasks.base.settings import Settings, settings
 
 DONE = frozenset({"success", "failed"})
+POOL = "training"
+"""The pool that bounds the tasks that compute, over all DAGs."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,11 @@ class Airflow:
     _token: str = ""
 
     def get(self, path: str, **params: Any) -> Any:
-        """GET under `/api/v2`; the decoded JSON."""
+        """GET under `/api/v2`; returns the decoded JSON."""
         return self._call("GET", path, params=params)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """POST under `/api/v2`; the decoded JSON."""
+        """POST under `/api/v2`; returns the decoded JSON."""
         return self._call("POST", path, json=body)
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, note: str = "") -> str:
@@ -48,24 +50,35 @@ class Airflow:
         return str(self.post(f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
     def stop(self, dag_id: str, run_id: str) -> None:
-        """Mark a DAG run failed; its running tasks are ended, its teardown still runs."""
+        """Mark a DAG run failed. Airflow ends its running tasks; its teardown still runs."""
         self._call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
 
     def page(self, dag_id: str) -> str:
-        """Where a browser shows the DAG."""
+        """Address of the DAG's page."""
         return f"{self.where.airflow_page}/dags/{dag_id}"
 
     def dag_exists(self, dag_id: str) -> bool:
-        """Whether the DAG processor has read this DAG."""
+        """Whether Airflow has loaded this DAG."""
         try:
             return not self.get(f"/dags/{dag_id}")["is_stale"]
         except NotFoundError:
             return False
 
+    def create_pool(self, slots: int) -> None:
+        """Make the pool of the tasks that compute; an existing one stays as it is."""
+        pool = {
+            "name": POOL,
+            "slots": slots,
+            "description": "Search slots",
+            "include_deferred": False,
+        }
+        with suppress(ConflictError):
+            self.post("/pools", pool)
+
     def read_again(self, kind: str) -> None:
-        """Have the DAG file of this kind read now, and not when its turn comes within a minute."""
+        """Have Airflow load the DAG file of this kind now rather than within a minute."""
         known = self.get("/dags", dag_id_pattern=f"{kind}__%", limit=1)["dags"]
-        with suppress(ConflictError):  # asked for already
+        with suppress(ConflictError):  # requested already
             for dag in known:
                 self._call("PUT", f"/parseDagFile/{dag['file_token']}")
 
@@ -75,21 +88,21 @@ class Airflow:
 
     def active_run(self, dag_id: str) -> str | None:
         """The oldest DAG run that has not ended."""
-        found = self.get(
+        runs = self.get(
             f"/dags/{dag_id}/dagRuns", state=["queued", "running"], order_by="run_after", limit=1
         )["dag_runs"]
-        return str(found[0]["dag_run_id"]) if found else None
+        return str(runs[0]["dag_run_id"]) if runs else None
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
         """Every task instance of a DAG run."""
-        found = self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=100)
+        answer = self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=100)
         return [
             TaskState(t["task_id"], t["map_index"], t["state"], t["try_number"])
-            for t in found["task_instances"]
+            for t in answer["task_instances"]
         ]
 
     def xcom(self, dag_id: str, run_id: str, task: str, key: str = "return_value") -> Any:
-        """What a task returned or pushed; None when it did not."""
+        """What a task returned or pushed; None if nothing."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}/xcomEntries/{key}"
         try:
             return self.get(path, deserialize=False, stringify=False)["value"]
@@ -97,25 +110,25 @@ class Airflow:
             return None
 
     def log_tail(self, dag_id: str, run_id: str, task: TaskState, lines: int = 15) -> list[str]:
-        """The last messages of a task's last try; after its last error only what is as grave."""
+        """The last messages of a task's last try; after its last error, only errors."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task}/logs/{task.try_number}"
         try:
             content = self.get(path, map_index=task.map_index, full_content=True)["content"]
         except NotFoundError:
             return []
-        said: list[str] = []
+        messages: list[str] = []
         failed = False
         for entry in content:
             if error := _error(entry):
-                said, failed = [error], True
-            elif not failed or _grave(entry):
-                said += _messages(entry)
-        return said[-lines:]
+                messages, failed = [error], True
+            elif not failed or _is_error(entry):
+                messages += _messages(entry)
+        return messages[-lines:]
 
     def wait(
         self, dag_id: str, run_id: str, poll: Callable[[], object] | None = None, every: float = 1.0
     ) -> str:
-        """Wait until a DAG run ends, calling `poll` meanwhile; an outage is waited out."""
+        """Wait until a DAG run ends, however long Airflow is away; calls `poll` each time."""
         while True:
             try:
                 state = self.run_state(dag_id, run_id)
@@ -166,19 +179,19 @@ class Airflow:
 
 
 def _messages(entry: dict[str, Any] | str) -> list[str]:
-    """What a person reads of a log entry."""
+    """The text of a log entry."""
     if isinstance(entry, str):
         return [entry]
     return [] if entry["event"].startswith("::") else [entry["event"]]
 
 
 def _error(entry: dict[str, Any] | str) -> str:
-    """The exception of a log entry, without its frames and its causes: ours name them."""
+    """The exception of a log entry, without its frames and its causes: our messages name them."""
     errors = entry.get("error_detail") if isinstance(entry, dict) else None
     return f"{errors[0]['exc_type']}: {errors[0]['exc_value']}" if errors else ""
 
 
-def _grave(entry: dict[str, Any] | str) -> bool:
+def _is_error(entry: dict[str, Any] | str) -> bool:
     return isinstance(entry, dict) and entry.get("level") in {"error", "critical"}
 
 

@@ -22,9 +22,6 @@ create table if not exists trial (
     primary key (search, tid)
 );
 
-alter table trial add column if not exists curves jsonb not null default '{}';
-alter table trial add column if not exists warnings text;
-
 create or replace function trial_once() returns trigger language plpgsql as $$
 begin
     if old.outcome is not null and (new.outcome, new.loss, new.vals) is distinct from (old.outcome, old.loss, old.vals) then

@@ -1,9 +1,10 @@
-"""The object store, by `s3://bucket/key` URIs."""
+"""The object store, addressed by `s3://bucket/key` URIs."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,30 +22,30 @@ if TYPE_CHECKING:
 
 
 class RefusedError(UnavailableError):
-    """The key may not do this, or is none."""
+    """The access key is unknown or has no permission."""
 
 
 class MissingObjectError(MlopsError, FileNotFoundError):
-    """No object under this URI."""
+    """The object does not exist."""
 
 
 @lru_cache(maxsize=1)
 def client() -> S3Client:
-    """The S3 client of this process, for our store or any other by settings."""
-    ours = settings()
+    """The S3 client of this process, for the store that the settings name."""
+    configured = settings()
     try:
         return make_client(
-            endpoint=ours.s3_endpoint,
-            key=ours.aws_access_key_id,
-            secret=ours.aws_secret_access_key,
-            region=ours.aws_region,
+            endpoint=configured.s3_endpoint,
+            key=configured.aws_access_key_id,
+            secret=configured.aws_secret_access_key,
+            region=configured.aws_region,
         )
     except ValueError as err:
         raise UserError(
-            f"The object store cannot be {ours.s3_endpoint} in {ours.aws_region}.",
+            f"The object store cannot be {configured.s3_endpoint} in {configured.aws_region}.",
             why=f"{err}.",
-            fix="MLFLOW_S3_ENDPOINT_URL is a whole address, e.g. http://minio:9000, and "
-            "AWS_DEFAULT_REGION a name such as us-east-1.",
+            fix="Set MLFLOW_S3_ENDPOINT_URL to a whole address, e.g. http://minio:9000, and "
+            "AWS_DEFAULT_REGION to a name such as us-east-1.",
         ) from err
 
 
@@ -56,7 +57,7 @@ def make_client(
     region: str | None,
     token: str | None = None,
 ) -> S3Client:
-    """An S3 client; without a key, botocore looks where it always looks."""
+    """An S3 client; without a key, botocore looks in its usual places."""
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
@@ -79,24 +80,24 @@ def data_uri(key: str) -> str:
 
 
 def put_bytes(uri: str, data: bytes) -> None:
-    """Write an object whole; readers see the old one or the new one."""
+    """Write a whole object; readers see the old one or the new one."""
     bucket, key = _split(uri)
-    with _Translated(uri):
+    with _translated(uri):
         client().put_object(Bucket=bucket, Key=key, Body=data)
 
 
 def get_bytes(uri: str) -> bytes:
-    """Read an object whole."""
+    """Read a whole object."""
     bucket, key = _split(uri)
-    with _Translated(uri):
+    with _translated(uri):
         return client().get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
 def exists(uri: str) -> bool:
-    """Whether there is an object under this URI."""
+    """Whether the object exists."""
     bucket, key = _split(uri)
     try:
-        with _Translated(uri):
+        with _translated(uri):
             client().head_object(Bucket=bucket, Key=key)
     except MissingObjectError:
         return False
@@ -104,24 +105,24 @@ def exists(uri: str) -> bool:
 
 
 def upload(path: Path, uri: str) -> None:
-    """Write a file, in parts when it is large."""
+    """Write a file, in parts if it is large."""
     bucket, key = _split(uri)
-    with _Translated(uri):
+    with _translated(uri):
         client().upload_file(str(path), bucket, key)
 
 
 def download(uri: str, path: Path, other: S3Client | None = None) -> None:
     """Read an object into a file, from our store or the `other` one."""
     bucket, key = _split(uri)
-    with _Translated(uri):
+    with _translated(uri):
         (other or client()).download_file(bucket, key, str(path))
 
 
 def keys(uri: str, other: S3Client | None = None) -> Iterator[str]:
-    """URIs of the objects that begin with `uri`, in order, of our store or the `other` one."""
+    """URIs of the objects that start with `uri`, in order, of our store or the `other` one."""
     bucket, prefix = _split(uri, prefix=True)
     pages = (other or client()).get_paginator("list_objects_v2")
-    with _Translated(uri):
+    with _translated(uri):
         for page in pages.paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
                 yield f"s3://{bucket}/{entry['Key']}"
@@ -134,30 +135,22 @@ def digest(data: bytes) -> str:
 
 def _split(uri: str, *, prefix: bool = False) -> tuple[str, str]:
     scheme, _, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")  # no urlsplit: a key may hold # and ?
+    bucket, _, key = rest.partition("/")  # not urlsplit: a key can contain # and ?
     if scheme != "s3" or not bucket or not (key or prefix):
         raise UserError(f"The URI of an object must be s3://bucket/key. Got {uri!r} instead.")
     return bucket, key
 
 
-class _Translated:
-    """Turns the client's errors into ours."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        if isinstance(err, ClientError):
-            code = err.response.get("Error", {}).get("Code", "")
-            if code in ("404", "NoSuchKey", "NoSuchBucket"):
-                raise MissingObjectError(f"There is no object {self.uri}.") from err
-            if err.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403:
-                raise RefusedError(f"The object store refused {self.uri}.", why=str(err)) from err
-            raise UnavailableError(f"The object store refused {self.uri}.", why=str(err)) from err
-        if isinstance(err, BotoCoreError):
-            raise UnavailableError(
-                f"The object store did not answer for {self.uri}.", why=str(err)
-            ) from err
+@contextmanager
+def _translated(uri: str) -> Iterator[None]:
+    """Translate the client's errors into ours."""
+    try:
+        yield
+    except ClientError as err:
+        if err.response.get("Error", {}).get("Code", "") in ("404", "NoSuchKey", "NoSuchBucket"):
+            raise MissingObjectError(f"There is no object {uri}.") from err
+        forbidden = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403
+        kind = RefusedError if forbidden else UnavailableError
+        raise kind(f"The object store refused {uri}.", why=str(err)) from err
+    except BotoCoreError as err:
+        raise UnavailableError(f"The object store did not answer for {uri}.", why=str(err)) from err

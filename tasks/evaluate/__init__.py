@@ -18,7 +18,6 @@ from mlflow.entities import Metric, RunTag
 from sklearn.pipeline import Pipeline as Model
 
 from tasks.base import process
-from tasks.base.errors import UserError
 from tasks.base.refs import BestRef, VersionRef
 from tasks.clients import tracking
 from tasks.evaluate.plots import plots
@@ -26,7 +25,7 @@ from tasks.evaluate.provenance import git_commit
 from tasks.models import fitting, flavors, metrics
 from tasks.models.fitting import Rows
 from tasks.pipeline.schema import Pipeline
-from tasks.records import resolved
+from tasks.records import registry, resolved
 from tasks.records.snapshots import UNIT, Manifest, read_manifest, read_part
 from tasks.records.trials.seeds import trial_seed
 
@@ -54,7 +53,7 @@ class Candidate:
     @property
     def classes(self) -> list[str]:
         """The labels that the model knows, in order."""
-        return [str(one) for one in getattr(self.model, "classes_", ())]
+        return [str(label) for label in getattr(self.model, "classes_", ())]
 
     def features(self, part: pd.DataFrame) -> pd.DataFrame:
         """The columns that the model sees."""
@@ -70,27 +69,33 @@ def evaluate(best: BestRef) -> VersionRef:
 
     A repeated call finds the version that the first one registered.
     """
-    version = _registered(best)
-    if version is None:
+    entry = registry.registered(best.name, best.run_id)
+    if entry is None:
         candidate = _refit(best)
         _log_scores(best, candidate)
-        model_uri = _log_model(best, candidate)
-        version = _register(best, candidate, model_uri)
+        with _resumed(best.run_id):
+            model_uri = flavors.log(candidate.model, candidate.example)
+        entry = registry.register(
+            best.name,
+            best.run_id,
+            model_uri,
+            description=candidate.pipeline.description,
+            tags=_tags(best, candidate)
+            | {
+                tracking.SNAPSHOT: best.snapshot,
+                tracking.PIPELINE: best.pipeline,
+                tracking.STAGE: "None",
+            },
+        )
+    version = int(entry.version)
     tracking.client().set_registered_model_alias(best.name, tracking.CHALLENGER, str(version))
     log.info("registered %s version %d as challenger", best.name, version)
     run = best.model_dump(exclude={"trial", "trial_run_id"})
     return VersionRef(**run, version=version)
 
 
-def _registered(best: BestRef) -> int | None:
-    found = tracking.client().search_model_versions(
-        f"name = '{best.name}' and run_id = '{best.run_id}'"
-    )
-    return max((int(entry.version) for entry in found), default=None)
-
-
 def _refit(best: BestRef) -> Candidate:
-    """Fit the chosen configuration on all rows that are not the test's, under MLflow's autolog."""
+    """Fit the chosen configuration on all rows except the test part, under MLflow's autolog."""
     pipeline, manifest = resolved.read(best.pipeline), read_manifest(best.snapshot)
     chosen = json.loads(tracking.client().get_run(best.run_id).data.tags[tracking.BEST])
     rows = pd.concat(
@@ -113,9 +118,9 @@ def _refit(best: BestRef) -> Candidate:
 
 @contextmanager
 def _autolog() -> Iterator[None]:
-    """Autolog puts every get_params() key on the run; the model is logged by hand, no pickle."""
+    """Log every key of get_params() on the run; the model is logged elsewhere, without pickle."""
     with warnings.catch_warnings():
-        # MLflow calls scikit-learn's log_loss by a name that 1.9 deprecates.
+        # MLflow calls scikit-learn's log_loss with a parameter that 1.9 deprecates.
         warnings.filterwarnings("ignore", "`y_pred` was renamed to `y_proba`", FutureWarning)
         mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
         try:
@@ -124,40 +129,37 @@ def _autolog() -> Iterator[None]:
             mlflow.sklearn.autolog(disable=True)
 
 
-class _resumed:  # noqa: N801
-    """The parent run as MLflow's active run, left open: `finish` closes it."""
-
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-
-    def __enter__(self) -> None:
-        tracking.client()
-        mlflow.start_run(run_id=self.run_id)
-
-    def __exit__(self, *error: object) -> None:
+@contextmanager
+def _resumed(run_id: str) -> Iterator[None]:
+    """The parent run as MLflow's active run. It stays open: `finish` closes it."""
+    tracking.client()
+    mlflow.start_run(run_id=run_id)
+    try:
+        yield
+    finally:
         mlflow.end_run("RUNNING")
 
 
 def _log_scores(best: BestRef, candidate: Candidate) -> None:
-    """`training_*` and `test_*` of every metric of the task, the plots, the data, the tags."""
+    """Log `training_*` and `test_*` of every metric of the task, the plots, the data, the tags."""
     client, task = tracking.client(), candidate.pipeline.data.task
     figures: dict[str, float] = {}
-    found = {
+    outcomes = {
         prefix: metrics.outcome(
             candidate.model, candidate.features(rows), candidate.target(rows), task
         )
         for prefix, rows in (("training", candidate.fitted_on), ("test", candidate.test))
     }
-    for prefix, outcome in found.items():
+    for prefix, outcome in outcomes.items():
         scores = metrics.figures(task, outcome)
         figures |= {f"{prefix}_{name}": value for name, value in scores.items()}
-    now = int(time.time() * 1000)
+    logged_at = int(time.time() * 1000)
     client.log_batch(
         best.run_id,
-        metrics=[Metric(name, value, now, 0) for name, value in figures.items()],
+        metrics=[Metric(name, value, logged_at, 0) for name, value in figures.items()],
         tags=[RunTag(name, text) for name, text in _tags(best, candidate).items()],
     )
-    charts = plots(task, found["test"], candidate.classes, candidate.pipeline.data.target)
+    charts = plots(task, outcomes["test"], candidate.classes, candidate.pipeline.data.target)
     for file, chart in charts.items():
         client.log_figure(best.run_id, chart, file)
     _log_inputs(best, candidate)
@@ -165,7 +167,7 @@ def _log_scores(best: BestRef, candidate: Candidate) -> None:
 
 @tracking.without_hints()
 def _log_inputs(best: BestRef, candidate: Candidate) -> None:
-    """The snapshot's parts as MLflow datasets; some rows are enough for their schema."""
+    """Log the snapshot's parts as MLflow datasets; some rows are enough for the schema."""
     manifest = candidate.manifest
     with _resumed(best.run_id):
         for part, uri in manifest.parts.items():
@@ -180,12 +182,6 @@ def _log_inputs(best: BestRef, candidate: Candidate) -> None:
             mlflow.log_input(dataset, context=part)
 
 
-def _log_model(best: BestRef, candidate: Candidate) -> str:
-    """Log the model with signature, example and requirements, without a pickle; returns its URI."""
-    with _resumed(best.run_id):
-        return flavors.log(candidate.model, candidate.example)
-
-
 def _tags(best: BestRef, candidate: Candidate) -> dict[str, str]:
     return candidate.pipeline.tags | {
         "author": candidate.pipeline.owner,
@@ -195,25 +191,3 @@ def _tags(best: BestRef, candidate: Candidate) -> dict[str, str]:
         "model_type": str(candidate.params["estimator"]),
         "git_commit": git_commit(),
     }
-
-
-def _register(best: BestRef, candidate: Candidate, model_uri: str) -> int:
-    client = tracking.client()
-    if not client.search_registered_models(f"name = '{best.name}'"):
-        client.create_registered_model(best.name, description=candidate.pipeline.description)
-    registered = client.create_model_version(
-        best.name,
-        source=model_uri,
-        run_id=best.run_id,
-        description=candidate.pipeline.description,
-        tags=_tags(best, candidate)
-        | {
-            tracking.SNAPSHOT: best.snapshot,
-            tracking.PIPELINE: best.pipeline,
-            tracking.STAGE: "None",
-        },
-        model_id=model_uri.removeprefix("models:/"),
-    )
-    if registered.status != "READY":
-        raise UserError(f"MLflow did not accept the version: {registered.status_message}")
-    return int(registered.version)

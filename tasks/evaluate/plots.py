@@ -22,22 +22,22 @@ from tasks.pipeline.metrics import Task
 
 BLUE, GREY = "#1f6fb2", "#999999"
 BINS = 10
-"""Of the calibration plot; each holds as many rows."""
+"""Bins of the calibration plot, each with the same number of rows."""
 
 
-def plots(task: Task, found: Outcome, classes: list[str], target: str) -> dict[str, Figure]:
-    """File name -> figure. `classes` are the labels behind the numbers of `found`."""
+def plots(task: Task, outcome: Outcome, classes: list[str], target: str) -> dict[str, Figure]:
+    """File name -> figure. `classes` are the labels behind the numbers of `outcome`."""
     if task == "regression":
         return {
-            "predicted_actual.png": _predicted_actual(found.truth, found.predicted, target),
-            "residuals.png": _residuals(found.truth, found.predicted, target),
+            "predicted_actual.png": _predicted_actual(outcome.truth, outcome.predicted, target),
+            "residuals.png": _residuals(outcome.truth, outcome.predicted, target),
         }
-    names = {one: classes[one] for one in metrics.ranked(found)}
+    names = {label: classes[label] for label in metrics.ranked(outcome)}
     return {
-        "confusion_matrix.png": _confusion(found, classes, target),
-        "roc.png": _roc(found, names),
-        "precision_recall.png": _precision_recall(found, names),
-        "calibration.png": _calibration(found, names),
+        "confusion_matrix.png": _confusion(outcome, classes, target),
+        "roc.png": _roc(outcome, names),
+        "precision_recall.png": _precision_recall(outcome, names),
+        "calibration.png": _calibration(outcome, names),
     }
 
 
@@ -65,9 +65,9 @@ def _residuals(truth: Any, predicted: Any, target: str) -> Figure:
     return chart
 
 
-def _confusion(found: Outcome, classes: list[str], target: str) -> Figure:
+def _confusion(outcome: Outcome, classes: list[str], target: str) -> Figure:
     chart, axes = _axes("Confusion matrix, test part", "", "")
-    counts = confusion_matrix(found.truth, found.predicted, labels=range(len(classes)))
+    counts = confusion_matrix(outcome.truth, outcome.predicted, labels=range(len(classes)))
     ConfusionMatrixDisplay(counts, display_labels=classes).plot(
         ax=axes, colorbar=False, cmap="Blues"
     )
@@ -75,20 +75,20 @@ def _confusion(found: Outcome, classes: list[str], target: str) -> Figure:
     return chart
 
 
-def _roc(found: Outcome, names: dict[int, str]) -> Figure:
+def _roc(outcome: Outcome, names: dict[int, str]) -> Figure:
     chart, axes = _axes("ROC, test part", "false positive rate", "true positive rate")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
-    for one, name in names.items():
-        truth, chances = found.truth == one, found.probabilities[:, one]
+    for label, name in names.items():
+        truth, chances = outcome.truth == label, outcome.probabilities[:, label]
         false, true, _ = roc_curve(truth, chances)
         axes.plot(false, true, label=f"{name}: area {roc_auc_score(truth, chances):.3f}")
     return _legend(chart, axes, "lower right")
 
 
-def _precision_recall(found: Outcome, names: dict[int, str]) -> Figure:
+def _precision_recall(outcome: Outcome, names: dict[int, str]) -> Figure:
     chart, axes = _axes("Precision and recall, test part", "recall", "precision")
-    for one, name in names.items():
-        truth, chances = found.truth == one, found.probabilities[:, one]
+    for label, name in names.items():
+        truth, chances = outcome.truth == label, outcome.probabilities[:, label]
         precision, recall, _ = precision_recall_curve(truth, chances)
         average = average_precision_score(truth, chances)
         (line,) = axes.step(
@@ -99,13 +99,13 @@ def _precision_recall(found: Outcome, names: dict[int, str]) -> Figure:
     return _legend(chart, axes, "lower left")
 
 
-def _calibration(found: Outcome, names: dict[int, str]) -> Figure:
+def _calibration(outcome: Outcome, names: dict[int, str]) -> Figure:
     chart, axes = _axes("Calibration, test part", "predicted probability", "share of the rows")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
-    for one, name in names.items():
+    for label, name in names.items():
         share, chance = calibration_curve(
-            found.truth == one,
-            np.clip(found.probabilities[:, one], 0, 1),
+            outcome.truth == label,
+            np.clip(outcome.probabilities[:, label], 0, 1),
             n_bins=BINS,
             strategy="quantile",
         )

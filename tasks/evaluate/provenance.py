@@ -1,4 +1,4 @@
-"""Which commit of the code made a model."""
+"""The commit of the code that made a model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tasks.base.settings import REPOSITORY, settings
 
 
 def git_commit() -> str:
-    """The checked-out commit, with `-dirty` behind it when files differ; `unknown` without git.
+    """The checked-out commit; with `-dirty` if files differ, or `unknown` without git.
 
-    In a container the setting says it: the code is mounted there, its history is not.
+    In a container a setting names it, because the code is mounted there without its history.
     """
     if settings().git_commit:
         return settings().git_commit
     try:
-        done = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
             cwd=REPOSITORY,
             capture_output=True,
@@ -25,4 +25,4 @@ def git_commit() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return done.stdout.strip()
+    return described.stdout.strip()

@@ -6,9 +6,7 @@ import re
 
 import mlflow
 from mlflow.entities import LoggedModel, LoggedModelStatus, Run
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from tasks.base.errors import UserError
 from tasks.base.problems import did_you_mean
@@ -16,7 +14,6 @@ from tasks.clients import tracking
 from tasks.records import registry
 
 RUN_ID = re.compile("[0-9a-f]{32}")
-_MISSING = {ErrorCode.Name(INVALID_PARAMETER_VALUE), ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)}
 
 
 def run(run_id: str) -> Run:
@@ -25,12 +22,7 @@ def run(run_id: str) -> Run:
     Raises:
         UserError: There is none.
     """
-    try:
-        found = tracking.client().get_run(run_id)
-    except MlflowException as err:
-        if err.error_code not in _MISSING:
-            raise
-        found = None
+    found = tracking.existing(tracking.client().get_run, run_id)
     if found is None or found.info.lifecycle_stage != "active":
         raise UserError(
             f"There is no run {run_id!r} in MLflow.",

@@ -8,7 +8,6 @@ import logging
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 import tasks
 from tasks.base.files import sha256
@@ -61,7 +60,7 @@ def made(name: str, champion: int, inputs: str) -> bool:
     try:
         run = client.get_run(client.get_model_version(name, str(champion)).run_id or "")
     except MlflowException as err:
-        if err.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+        if tracking.is_final(err):
             return False  # deleted by hand: nobody knows its inputs any more
         raise
     return bool(run.data.tags.get(tracking.INPUTS) == inputs)

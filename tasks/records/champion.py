@@ -1,8 +1,8 @@
-"""Moves of the champion alias: one at a time, recorded, and repaired when interrupted.
+"""Moves of the champion alias: one at a time, recorded, and repaired if interrupted.
 
-A move is an `intent` in the ledger, then aliases and stage tags, then `moved`. All of it happens
-under the pipeline's advisory lock, and the ledger is written on the connection that holds the lock.
-Whoever takes the lock next finishes an intention that was left open, or gives it up.
+A move writes `intent` to the ledger, then sets aliases and stage tags, then writes `moved`. It
+holds the pipeline's advisory lock, and writes the ledger on the connection with the lock. The next
+holder of the lock finishes an intention that was left open, or gives it up.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any, Literal
 from uuid import uuid4
 
-import psycopg2
 from pydantic import BaseModel, ConfigDict
 
 from tasks.base.errors import ConflictError, UnavailableError, UserError
@@ -26,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Move(BaseModel):
-    """One move of the champion alias, as the ledger keeps it."""
+    """One move of the champion alias, as the ledger stores it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +34,7 @@ class Move(BaseModel):
     origin: int | None
     target: int
     previous: int | None
-    """What the alias `previous` names afterwards."""
+    """The version that the alias `previous` names afterwards."""
     reason: str
     actor: str
     key: str
@@ -44,10 +43,10 @@ class Move(BaseModel):
 def advance(move: Move) -> dict[str, Any]:
     """Make `move.target` champion, and the champion before it `previous`.
 
-    A repeated call for a move that was carried out changes nothing, even after a rollback of it.
+    Repeating a move that was carried out changes nothing, even after it was rolled back.
 
     Returns:
-        The versions that `champion` and `previous` name now.
+        The versions of the aliases `champion` and `previous`.
 
     Raises:
         ConflictError: The champion is not `move.origin`.
@@ -56,7 +55,7 @@ def advance(move: Move) -> dict[str, Any]:
         _settle(move.name, lock)
         if ledger.find(f"moved:{move.key}", lock) is None and move.origin != move.target:
             champion = tracking.alias_version(move.name, CHAMPION)
-            # An alias moved to the version by hand is no conflict: it gets its record.
+            # An alias that a person moved to the version is no conflict: the move is recorded.
             if champion not in (move.origin, move.target):
                 raise _refused(lock, move, champion)
             _begin(lock, move)
@@ -66,38 +65,38 @@ def advance(move: Move) -> dict[str, Any]:
 def rollback(name: str, to: int | None, reason: str, actor: str) -> dict[str, Any]:
     """Make an earlier version champion again: `to`, or the one with the alias `previous`.
 
-    `previous` then names the champion that the target had replaced when it was promoted, so that a
-    second rollback goes one further back, not forth again; without such a one it is removed.
-    A rollback that was interrupted is finished, not followed by another.
+    `previous` then names the champion that the target replaced when it was promoted, so a second
+    rollback goes one version further back instead of forward. Without such a version the alias is
+    removed. An interrupted rollback is finished, not followed by a second one.
 
     Raises:
-        UserError: There is no version to go back to, or `to` cannot be one.
+        UserError: No version to go back to exists, or `to` cannot be one.
         ConflictError: The champion changed while this call waited for its turn.
     """
-    seen = tracking.alias_version(name, CHAMPION)
+    expected = tracking.alias_version(name, CHAMPION)
     with _lock(name) as lock:
         move = _settle(name, lock)
         if move is None or move.kind != "rollback" or to not in (None, move.target):
-            found = tracking.alias_version(name, CHAMPION)
+            champion = tracking.alias_version(name, CHAMPION)
             target = _target(name, to)
             move = Move(
                 kind="rollback",
                 name=name,
-                origin=seen,
+                origin=expected,
                 target=target,
                 previous=_replaced_by(lock, name, target),
                 reason=reason,
                 actor=actor,
                 key=f"rollback:{uuid4().hex}",
             )
-            if found != seen:
-                raise _refused(lock, move, found)
+            if champion != expected:
+                raise _refused(lock, move, champion)
             _begin(lock, move)
         return _state(name)
 
 
 def settle(name: str) -> None:
-    """Finish or give up a move that was interrupted, and put the stage tags right."""
+    """Finish or give up an interrupted move, and correct the stage tags."""
     with _lock(name) as lock:
         _settle(name, lock)
         registry.restage(name)
@@ -110,7 +109,7 @@ def _begin(lock: Connection, move: Move) -> None:
 
 
 def _carry_out(lock: Connection, move: Move) -> None:
-    """Move the aliases and record that it is done. Every step may be repeated."""
+    """Move the aliases and record that it is done. Every step can be repeated."""
     client = tracking.client()
     _still_held(lock)
     client.set_registered_model_alias(move.name, CHAMPION, str(move.target))
@@ -122,13 +121,13 @@ def _carry_out(lock: Connection, move: Move) -> None:
     if registry.aliases(move.name).get(CHALLENGER) == move.target:
         client.delete_registered_model_alias(move.name, CHALLENGER)
     registry.restage(move.name)
-    # Last: a rollback that is called again after a kill must find its own intention still open.
+    # Last: a rollback that is repeated after a kill must find its own intention still open.
     _record(lock, "moved", move, f"moved:{move.key}")
     log.info("%s: champion is version %d, was %s", move.name, move.target, move.origin)
 
 
 def _settle(name: str, lock: Connection) -> Move | None:
-    """Deal with an open intention; returns the move if it was carried out."""
+    """Finish or give up an open intention; returns the move if it was carried out."""
     intent = ledger.interrupted(name, lock)
     if intent is None:
         return None
@@ -159,10 +158,10 @@ def _record(
     )
 
 
-def _refused(lock: Connection, move: Move, found: int | None) -> ConflictError:
-    """The error of a move that came too late, once it is on record."""
-    why = f"The champion is {_version(found)}; this was decided against {_version(move.origin)}."
-    _record(lock, "refused", move, f"refused:{move.key}:{found}", why)
+def _refused(lock: Connection, move: Move, champion: int | None) -> ConflictError:
+    """Record a move that came too late; returns its error."""
+    why = f"The champion is {_version(champion)}; this was decided against {_version(move.origin)}."
+    _record(lock, "refused", move, f"refused:{move.key}:{champion}", why)
     fix = "Train again." if move.kind == "promote" else "Look at the history, then roll back again."
     return ConflictError(
         f"The {move.kind} of {move.name} to version {move.target} was refused.", why=why, fix=fix
@@ -170,11 +169,11 @@ def _refused(lock: Connection, move: Move, found: int | None) -> ConflictError:
 
 
 def _target(name: str, to: int | None) -> int:
-    """The version to go back to: one that exists and that no gate or build rejected."""
+    """The version to go back to: it must exist, and no gate or build may have rejected it."""
     marks = registry.aliases(name)
     champion = marks.get(CHAMPION)
     if champion is None:
-        raise UserError(f"{name} has no champion that could be rolled back.")
+        raise UserError(f"{name} has no champion to roll back.")
     candidates = [
         number
         for number, entry in registry.versions(name).items()
@@ -186,7 +185,7 @@ def _target(name: str, to: int | None) -> int:
     why = f"Versions to choose from: {', '.join(map(str, candidates)) or 'none'}."
     if target is None:
         raise UserError(
-            f"{name} has no version with the alias 'previous': no earlier champion is on record.",
+            f"{name} has no version with the alias 'previous': no earlier champion is recorded.",
             why=why,
             fix="--to V",
         )
@@ -213,9 +212,8 @@ def _version(number: int | None) -> str:
 
 
 def _still_held(lock: Connection) -> None:
-    """Fail if the lock's session is gone: MLflow has no compare-and-set, so look just before."""
-    with lock.cursor() as cursor:
-        cursor.execute("select 1")
+    """Fail if the lock is lost. MLflow has no compare-and-set, so check just before each write."""
+    database.query(lock, "select 1")
 
 
 @contextmanager
@@ -223,9 +221,9 @@ def _lock(name: str) -> Iterator[Connection]:
     try:
         with database.locked(f"promote/{name}") as lock:
             yield lock
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
+    except database.LOST as err:
         raise UnavailableError(
             f"PostgreSQL went away while the champion of {name} was being moved.",
             why=str(err).strip(),
-            fix="What was left half done is finished by the next promote, rollback or deploy.",
+            fix="The next promote, rollback or deploy finishes the interrupted move.",
         ) from err

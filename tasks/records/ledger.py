@@ -1,17 +1,17 @@
 """The append-only record of decisions, moves of the champion alias and deployments.
 
-The role that writes it may insert and read, and nothing else; a `key` makes a repeated write the
-same write. Without a connection each call opens its own; `promote` passes the one with its lock.
+The role that writes it can only insert and read. A row has a unique `key`, so a repeated write adds
+no second row. Without a connection each call opens its own; a move passes the one with its lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime
 from typing import Any, Literal
 
-from psycopg2.extras import Json, RealDictCursor
+from psycopg2.extras import Json
 from pydantic import BaseModel, ConfigDict
 
 from tasks.clients import database
@@ -49,68 +49,60 @@ def append(  # noqa: PLR0913 - the columns
     key: str,
     connection: Connection | None = None,
 ) -> bool:
-    """Write a row, unless one with this key is there.
+    """Write a row unless one with this key exists.
 
     Returns:
-        False when a row with this key was there already.
+        False if a row with this key existed.
     """
-    with _cursor(connection) as cursor:
-        cursor.execute(
-            "insert into ledger"
-            " (kind, pipeline, actor, from_version, to_version, reason, evidence, key)"
-            " values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (key) do nothing",
-            (kind, pipeline, actor, from_version, to_version, reason, Json(dict(evidence)), key),
-        )
-        return bool(cursor.rowcount)
+    rows = _query(
+        connection,
+        "insert into ledger"
+        " (kind, pipeline, actor, from_version, to_version, reason, evidence, key)"
+        " values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (key) do nothing returning id",
+        *(kind, pipeline, actor, from_version, to_version, reason, Json(dict(evidence)), key),
+    )
+    return bool(rows)
 
 
 def history(name: str, limit: int = 100) -> list[Entry]:
     """The newest rows of a pipeline, newest first."""
-    return _select("pipeline = %s order by id desc limit %s", (name, limit))
+    return _select(None, "pipeline = %s order by id desc limit %s", name, limit)
 
 
 def find(key: str, connection: Connection | None = None) -> Entry | None:
     """The row with this key."""
-    rows = _select("key = %s", (key,), connection)
-    return rows[0] if rows else None
+    return next(iter(_select(connection, "key = %s", key)), None)
 
 
 def interrupted(name: str, connection: Connection | None = None) -> Entry | None:
-    """The intention neither carried out nor given up; one moves at a time, so it is the last."""
-    rows = _select(
-        "pipeline = %s and kind in ('intent', 'moved', 'undone') order by id desc limit 1",
-        (name,),
+    """The open intention: neither carried out nor given up. Moves take turns, so it is the last."""
+    entries = _select(
         connection,
+        "pipeline = %s and kind in ('intent', 'moved', 'undone') order by id desc limit 1",
+        name,
     )
-    return rows[0] if rows and rows[0].kind == "intent" else None
+    return entries[0] if entries and entries[0].kind == "intent" else None
 
 
 def moves(name: str, connection: Connection | None = None) -> list[Entry]:
     """The moves of the champion alias, newest first."""
-    return _select("pipeline = %s and kind = 'moved' order by id desc", (name,), connection)
+    return _select(connection, "pipeline = %s and kind = 'moved' order by id desc", name)
 
 
 def decisions_on(name: str, test: str) -> int:
-    """How many decisions of the pipeline were made on the test part with this digest."""
-    return len(
-        _select("pipeline = %s and kind = 'decision' and evidence->>'test' = %s", (name, test))
-    )
+    """How many of the pipeline's decisions used the test part with this digest."""
+    where = "pipeline = %s and kind = 'decision' and evidence->>'test' = %s"
+    return len(_select(None, where, name, test))
 
 
-def _select(
-    where: str, values: tuple[Any, ...], connection: Connection | None = None
-) -> list[Entry]:
-    with _cursor(connection) as cursor:
-        cursor.execute(f"select * from ledger where {where}", values)  # noqa: S608 - our own text
-        return [Entry.model_validate(dict(row)) for row in cursor.fetchall()]
+def _select(connection: Connection | None, where: str, *values: Any) -> list[Entry]:
+    sql = f"select {', '.join(Entry.model_fields)} from ledger where {where}"  # noqa: S608 - ours
+    rows = _query(connection, sql, *values)
+    return [Entry(**dict(zip(Entry.model_fields, row, strict=True))) for row in rows]
 
 
-@contextmanager
-def _cursor(connection: Connection | None) -> Iterator[RealDictCursor]:
-    own = connection or database.connect(application="ledger")
-    try:
-        with own.cursor(cursor_factory=RealDictCursor) as cursor:
-            yield cursor
-    finally:
-        if connection is None:
-            own.close()
+def _query(connection: Connection | None, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    if connection is not None:
+        return database.query(connection, sql, *values)
+    with closing(database.connect(application="ledger")) as own:
+        return database.query(own, sql, *values)

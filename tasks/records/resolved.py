@@ -1,4 +1,4 @@
-"""The pipeline as one DAG run uses it: resolved once, the same for each of its tasks."""
+"""The pipeline as one DAG run uses it: resolved once, and the same for all of its tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tasks.pipeline.schema import Pipeline
 
 
 def write(pipeline: Pipeline) -> str:
-    """Keep the resolved pipeline under its digest; returns the URI."""
+    """Store the resolved pipeline under its digest; returns the URI."""
     body = pipeline.model_dump_json(indent=2).encode()
     uri = store.data_uri(f"pipelines/{pipeline.name}/{store.digest(body)[:16]}.json")
     store.put_bytes(uri, body)

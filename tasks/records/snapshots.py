@@ -1,4 +1,4 @@
-"""A snapshot: the Parquet parts of a table and the manifest that was written last."""
+"""A snapshot: the Parquet parts of a table, and the manifest, which is written last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from tasks.base.errors import UserError
 from tasks.base.files import sha256
@@ -22,11 +22,11 @@ from tasks.pipeline.metrics import Task
 from tasks.pipeline.schema import Column, Data, Pipeline, Scalar, Split
 
 UNIT = "__unit__"
-"""Column of the parts: the hash of the row's unit, without the seed, so that snapshots compare."""
+"""Column of the parts: the hash of the row's unit, without the seed, to compare snapshots."""
 ROW_GROUP = 2**20
-"""Rows of a group of a part's file."""
+"""Rows per group of a part's file."""
 FORMAT = 3
-"""Raised when the same inputs would give other rows or another manifest."""
+"""To be raised when the same inputs would give other rows or another manifest."""
 
 
 class _Frozen(BaseModel):
@@ -34,7 +34,7 @@ class _Frozen(BaseModel):
 
 
 class Part(_Frozen):
-    """One Parquet file, its rows in the order of the sources; of method random, of the shuffle."""
+    """One Parquet file. Its rows have the order of the sources; method random shuffles them."""
 
     rows: int
     units: int
@@ -42,14 +42,14 @@ class Part(_Frozen):
 
 
 class Units(_Frozen):
-    """What must stay on one side: equal values in `columns`."""
+    """Rows that a split must keep together: those with equal values in `columns`."""
 
     kind: Literal["groups", "row"]
     columns: tuple[str, ...]
 
 
 class SourceRecord(_Frozen):
-    """A source as it was read; of a connection only its name."""
+    """A source as it was read, with only the name of its connection."""
 
     uri: str
     connection: str | None = None
@@ -60,7 +60,7 @@ class SourceRecord(_Frozen):
     files: tuple[str, ...]
     """Addresses of the files, in order."""
     sha256: tuple[str, ...]
-    """Their digests; the store has each under `sources/`."""
+    """Their digests; the store has a copy of each under `sources/`."""
 
 
 class Dropped(_Frozen):
@@ -72,16 +72,16 @@ class Dropped(_Frozen):
 
 
 class Manifest(_Frozen):
-    """What a snapshot is made of, and from what."""
+    """What a snapshot contains, and what it was made from."""
 
     format: int = FORMAT
     name: str
     address: str
     """Digest of everything that decides the rows; the same inputs have the same."""
     uri: str
-    """Where this manifest lies."""
+    """URI of this manifest."""
     created_at: datetime
-    """When it was first made: no part of the address."""
+    """When it was first made; not part of the address."""
     target: str
     task: Task
     columns: dict[str, Column]
@@ -89,20 +89,20 @@ class Manifest(_Frozen):
     units: Units
     split: Split
     parts: dict[str, str]
-    """URIs of `train`, `validation`, `test`; one without rows is left out."""
+    """URIs of `train`, `validation`, `test`, without parts that have no rows."""
     files: dict[str, Part]
-    """What is in each of them."""
+    """The file of each part."""
     statistics: dict[str, Statistics]
     sources: tuple[SourceRecord, ...]
     function: str | None
     """Digest of the user's preparation function."""
     dropped: Dropped
     unseen: dict[str, dict[str, int]] = {}
-    """Of parts other than train: rows of each column with a category that train has not."""
+    """For each part except train: rows per column with a category that train lacks."""
 
 
 def manifest_uri(name: str, address: str) -> str:
-    """Where the manifest of a snapshot lies, its parts beside it."""
+    """URI of a snapshot's manifest; its parts are beside it."""
     return store.data_uri(f"snapshots/{name}/{address[:16]}/manifest.json")
 
 
@@ -110,11 +110,11 @@ def read_manifest(uri: str) -> Manifest:
     """The manifest at `uri`.
 
     Raises:
-        UserError: there is none.
+        UserError: It does not exist, or is no manifest.
     """
     try:
         return Manifest.model_validate_json(store.get_bytes(uri))
-    except (store.MissingObjectError, ValidationError, ValueError) as err:
+    except (store.MissingObjectError, ValueError) as err:
         raise UserError(
             f"The 'snapshot' must be the URI of a snapshot's manifest. Got {uri!r} instead.",
             why=str(err),
@@ -128,10 +128,10 @@ def find_manifest(uri: str) -> Manifest | None:
 
 
 def chosen(pipeline: Pipeline, uri: str) -> Manifest:
-    """An older snapshot, to run on again.
+    """An older snapshot, to be used again.
 
     Raises:
-        UserError: it is not there, or not of this pipeline, or of other columns.
+        UserError: It does not exist, is of another pipeline, or has other columns.
     """
     manifest = read_manifest(uri)
     if manifest.name != pipeline.name:
@@ -146,25 +146,25 @@ def chosen(pipeline: Pipeline, uri: str) -> Manifest:
         or data.columns.get(name) is None
         or manifest.columns[name].type != data.columns[name].type
     ]
-    then, today = (manifest.target, manifest.task), (data.target, data.task)
-    if differing or then != today or set(manifest.features) != set(pipeline.feature_names):
+    recorded, wanted = (manifest.target, manifest.task), (data.target, data.task)
+    if differing or recorded != wanted or set(manifest.features) != set(pipeline.feature_names):
         raise UserError(
-            f"The snapshot {uri} does not fit the pipeline as it is now.",
+            f"The snapshot {uri} does not fit the pipeline.",
             why=f"Columns that differ: {', '.join(differing)}."
             if differing
-            else f"Target and task were {then} and are {today}, or the features changed.",
-            fix="Use the pipeline file of that time, or a newer snapshot.",
+            else f"Target and task were {recorded} and are {wanted}, or the features changed.",
+            fix="Use the pipeline file that the snapshot was made with, or a newer snapshot.",
         )
     return manifest
 
 
 def write_manifest(manifest: Manifest) -> None:
-    """Make the snapshot complete; its parts must be there."""
+    """Complete the snapshot, whose parts must exist."""
     store.put_bytes(manifest.uri, manifest.model_dump_json(indent=2).encode())
 
 
 def read_part(manifest: Manifest, part: str) -> pd.DataFrame:
-    """Rows of a part: the pipeline's columns and `UNIT`; none if the snapshot has no such part."""
+    """Rows of a part: the pipeline's columns and `UNIT`; empty if the snapshot has no such part."""
     uri = manifest.parts.get(part)
     if uri is None:
         schema = _schema(manifest.columns, manifest.target, manifest.task)
@@ -184,24 +184,24 @@ def read_part(manifest: Manifest, part: str) -> pd.DataFrame:
 def write_part(
     uri: str, table: pd.DataFrame, data: Data, rows: NDArray[np.int64] | None = None
 ) -> Part:
-    """Write a table with the pipeline's columns and `UNIT`, or these rows of it, as one file."""
+    """Write the pipeline's columns and `UNIT` of a table, or of these `rows`, as one file."""
     rows = np.arange(len(table)) if rows is None else rows
     schema = _schema(data.columns, data.target, data.task)
     with tempfile.TemporaryDirectory(prefix="mlops-snapshot-") as folder:
         path = Path(folder) / "part.parquet"
         with pq.ParquetWriter(path, schema, compression="zstd") as file:
-            # A group at a time: a part as a whole would be in memory twice.
+            # One group at a time, or the whole part would be in memory twice.
             for first in range(0, len(rows), ROW_GROUP):
-                some = table.iloc[rows[first : first + ROW_GROUP]]
-                group = pa.Table.from_pandas(some, schema=schema, preserve_index=False)
+                chunk = table.iloc[rows[first : first + ROW_GROUP]]
+                group = pa.Table.from_pandas(chunk, schema=schema, preserve_index=False)
                 file.write_table(group.replace_schema_metadata(None), ROW_GROUP)
         store.upload(path, uri)
         units = int(table[UNIT].iloc[rows].nunique())
         return Part(rows=len(rows), units=units, sha256=sha256(path))
 
 
-def now() -> datetime:
-    """The time of a manifest."""
+def current_time() -> datetime:
+    """The time for a new manifest, to the second."""
     return datetime.now(tz=UTC).replace(microsecond=0)
 
 

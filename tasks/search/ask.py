@@ -1,7 +1,7 @@
-"""Which point a trial tries: hyperopt's answer to what the search has seen so far.
+"""The point that a trial tries: hyperopt's answer to what the search has seen so far.
 
-The answer depends on the search's seed, the trial's number and the rows of the table, on nothing
-else: an interrupted search with one slot asks for the same points as an uninterrupted one.
+The answer depends only on the search's seed, the trial's number and the rows of the table. So an
+interrupted search with one slot asks for the same points as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.records.trials.progress import total
 from tasks.records.trials.seeds import sequence
-from tasks.search.table import Row, Vals
+from tasks.records.trials.table import Row, ranked
+from tasks.search.table import Vals
 
 MOST_START_UP = 20
 AT_ONCE = 100
-"""More than there can be slots: of so many open trials one is free, unless all are taken."""
+"""Open trials to look at for a free one: more than a search can have slots."""
 
 
 class History:
-    """What is known of a search. Recorded trials are kept: they change no more."""
+    """What a slot knows of its search. It keeps recorded trials, because they never change."""
 
     def __init__(self) -> None:
         self._done: dict[int, Row] = {}
         self._pending: list[Row] = []
         self.first = 0
-        """Every trial below this one is recorded and known here."""
+        """Every trial below this number is recorded and known here."""
 
     def update(self, rows: Iterable[Row]) -> None:
-        """Take in the asked trials from number `first` on."""
+        """Add the asked trials from number `first` on."""
         self._pending = []
         for row in rows:
             if row.outcome is None:
@@ -46,7 +47,7 @@ class History:
             self.first += 1
 
     def left(self, total: int) -> list[int]:
-        """The lowest trials of `total` that, for all that is known here, have no outcome."""
+        """The lowest trials of `total` that are not known to have an outcome."""
         open_ = (tid for tid in range(self.first, total) if tid not in self._done)
         return list(islice(open_, AT_ONCE))
 
@@ -59,9 +60,8 @@ class History:
         return next((row for row in self._pending if row.tid == tid), None)
 
     def best(self) -> Row | None:
-        """The trial with the lowest loss."""
-        finished = (row for row in self._done.values() if row.loss is not None)
-        return min(finished, key=lambda row: (row.loss, row.tid), default=None)
+        """The best finished trial."""
+        return next(iter(ranked(self._done.values())), None)
 
     def rows(self) -> list[Row]:
         """All asked trials, by number."""
@@ -76,54 +76,47 @@ class Asker:
         self.node = space.parse(search.space)
         self._algorithm, self._seed = search.algorithm, search.seed
         self._grid = space.grid(self.node) if search.algorithm == "grid" else None
-        first = () if self._grid else search.points  # a grid has each of them in its place
+        first = () if self._grid else search.points  # a grid tries them in its own order
         self.given = [space.to_vals(self.node, point) for point in first]
         self.total = total(pipeline)
         self.start_up = min(MOST_START_UP, self.total // 4)
+        self._no_trials = Trials()
         self._domain = Domain(_never_called, space.to_hyperopt(self.node))
 
     def ask(self, tid: int, history: History) -> Vals:
-        """The vals of trial `tid`, which is not in the history."""
+        """The vals of trial `tid`, which must not be in the history."""
         if self._grid is not None:
             return dict(self._grid.at(tid))
         seed = int(np.random.default_rng(sequence(self._seed, tid)).integers(2**31))
         if self._algorithm == "random" or tid < max(self.start_up, 1):
-            docs = rand.suggest([tid], self._domain, Trials(), seed)
+            docs = rand.suggest([tid], self._domain, self._no_trials, seed)
         else:
-            trials = _Seen([self._document(row) for row in history.rows()])
+            trials = _DocumentTrials([self._document(row) for row in history.rows()])
             docs = tpe.suggest([tid], self._domain, trials, seed, n_startup_jobs=0, verbose=False)
-        return {label: _plain(one[0]) for label, one in docs[0]["misc"]["vals"].items() if one}
+        asked = docs[0]["misc"]["vals"]
+        return {label: np.asarray(vals[0]).item() for label, vals in asked.items() if vals}
 
     def _document(self, row: Row) -> dict[str, Any]:
         """The row as hyperopt sees it.
 
-        What failed or still runs counts as failed: an error or NaN would be left out of the
-        history, and TPE would go back there.
+        Trials that failed or still run count as failed. With an error or NaN hyperopt would leave
+        them out of the history, and TPE would return to the same points.
         """
         labels = self._domain.params
-        failed = {"status": STATUS_FAIL}
-        return {
+        misc = {
             "tid": row.tid,
-            "spec": None,
-            "exp_key": None,
-            "owner": None,
-            "version": 0,
-            "book_time": None,
-            "refresh_time": None,
-            "state": JOB_STATE_DONE,
-            "result": failed if row.loss is None else {"status": STATUS_OK, "loss": row.loss},
-            "misc": {
-                "tid": row.tid,
-                "cmd": ("domain_attachment", "FMinIter_Domain"),
-                "workdir": None,
-                "idxs": {label: [row.tid] if label in row.vals else [] for label in labels},
-                "vals": {label: [row.vals[label]] if label in row.vals else [] for label in labels},
-            },
+            "cmd": ("domain_attachment", "FMinIter_Domain"),
+            "idxs": {label: [row.tid] if label in row.vals else [] for label in labels},
+            "vals": {label: [row.vals[label]] if label in row.vals else [] for label in labels},
         }
+        failed = {"status": STATUS_FAIL}
+        result = failed if row.loss is None else {"status": STATUS_OK, "loss": row.loss}
+        (document,) = self._no_trials.new_trial_docs([row.tid], [None], [result], [misc])
+        return dict(document, state=JOB_STATE_DONE)
 
 
-class _Seen(Trials):  # type: ignore[misc]
-    """Trials of given documents, without a copy and a check of each."""
+class _DocumentTrials(Trials):  # type: ignore[misc]
+    """Hyperopt trials made of documents, without copying and checking each."""
 
     def __init__(self, documents: list[dict[str, Any]]) -> None:
         super().__init__()
@@ -133,9 +126,3 @@ class _Seen(Trials):  # type: ignore[misc]
 
 def _never_called(_: object) -> None:
     raise NotImplementedError
-
-
-def _plain(value: Any) -> int | float:
-    """A numpy scalar as JSON knows it."""
-    plain: int | float = value.item() if isinstance(value, np.generic) else value
-    return plain

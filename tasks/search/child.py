@@ -1,7 +1,7 @@
-"""The process in which a slot's trials run: libraries and data are loaded once.
+"""The process in which a slot's trials run. It loads libraries and data once.
 
-One JSON document a line goes each way over a socket: first the setup and `ready`, then a job and
-its result, again and again.
+It exchanges JSON documents with the slot over a socket, one per line: first the setup and `ready`,
+then a job and its result, for each trial.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def _serve(lines: IO[str]) -> None:
-    """Load what the setup names, then run one job a line."""
+    """Load what the setup names, then run one job per line."""
     setup = json.loads(lines.readline())
     from tasks.models import fitting
     from tasks.pipeline.schema import Pipeline
@@ -36,13 +36,13 @@ def _serve(lines: IO[str]) -> None:
     try:
         pipeline = Pipeline.model_validate(setup["pipeline"])
         objective = trial.load(pipeline, setup["snapshot"], setup["threads"])
-        hello = {"ready": True, "defaults": fitting.default_points(pipeline)}
+        ready = {"ready": True, "defaults": fitting.default_points(pipeline)}
     except MlopsError as err:
         refusal = {"what": err.what, "why": err.why, "fix": err.fix}
         _send(lines, {"refused": refusal, "user": isinstance(err, UserError)})
         return
-    gc.freeze()  # no collection during a fit goes through the libraries
-    _send(lines, hello)
+    gc.freeze()  # a garbage collection during a fit need not scan the libraries
+    _send(lines, ready)
     for line in lines:
         job = json.loads(line)
         _send(lines, trial.attempt(objective, job["params"], job["seed"]))

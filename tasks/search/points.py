@@ -1,4 +1,4 @@
-"""The points that a search begins with: the file's, the champion's, each family's defaults."""
+"""The points that a search starts with: the file's, the champion's, each family's defaults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def first_points(pipeline: Pipeline, asker: Asker, defaults: list[dict[str, Any]]) -> list[Point]:
-    """All points of the file; the others as far as the start-up trials go, each only once."""
+    """All points of the file, then others up to the number of start-up trials, without repeats."""
     points = list(asker.given)
     if pipeline.search.algorithm != "grid":
         for vals in _suggested(pipeline, asker, defaults):
@@ -31,12 +31,12 @@ def first_points(pipeline: Pipeline, asker: Asker, defaults: list[dict[str, Any]
 
 
 def point(node: space.Node, tid: int, vals: Vals) -> Point:
-    """A point as the table keeps it."""
+    """A point as the table stores it."""
     return Point(tid, vals, space.flatten(space.evaluate(node, vals)))
 
 
 def _suggested(pipeline: Pipeline, asker: Asker, defaults: list[dict[str, Any]]) -> Iterator[Vals]:
-    """Lazily: MLflow need not be asked for a champion that would not be tried."""
+    """Points beyond the file's, lazily: MLflow is only asked for a champion that can be tried."""
     if len(asker.given) >= asker.start_up:
         return
     for params in (champion(pipeline.name), *defaults):
@@ -44,11 +44,11 @@ def _suggested(pipeline: Pipeline, asker: Asker, defaults: list[dict[str, Any]])
             try:
                 yield space.to_vals(asker.node, params)
             except space.NoMatch as err:
-                log.info("not tried first, as it is outside the space: %s (%s)", params, err)
+                log.info("skipping a first point outside the space: %s (%s)", params, err)
 
 
 def champion(name: str) -> dict[str, Any] | None:
-    """The parameters of the champion's trial, if there is one and MLflow answers."""
+    """The parameters of the champion's trial, if it has one and MLflow answers."""
     try:
         version = tracking.alias_version(name, tracking.CHAMPION)
         if version is None:
@@ -56,7 +56,7 @@ def champion(name: str) -> dict[str, Any] | None:
         run_id = tracking.client().get_model_version(name, str(version)).run_id
         best = tracking.client().get_run(str(run_id)).data.tags.get(tracking.BEST)
     except MlflowException as err:
-        log.warning("the champion's parameters are not tried first: %s", err)
+        log.warning("cannot read the champion's parameters: %s", err)
         return None
     params: dict[str, Any] | None = json.loads(best)["params"] if best else None
     return params

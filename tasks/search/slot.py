@@ -1,12 +1,12 @@
 """One slot of a search: trial after trial, until each has an outcome.
 
-    lease  = a PostgreSQL session, which ends with this process or when it falls silent
-    tid    = the lowest trial without an outcome whose lock the lease gets
-    vals   = the asked point, written before the fit: to the others it is pending
+    lease  = a PostgreSQL session, which ends with this process or when the process falls silent
+    tid    = the lowest trial without an outcome whose lock is free
+    vals   = the asked point, written before the fit: other slots see it as pending
     result = the fit, in the slot's process for trials
-    record = over the same lease: whoever lost the lock has lost the session, and cannot write
+    record = over the same lease: a slot that lost the lock lost the session, and cannot write
 
-Nothing is ever adopted or swept; MLflow gets its copy behind the next fit.
+No slot cleans up after another. MLflow gets its copy during the next fit.
 """
 
 from __future__ import annotations
@@ -24,43 +24,45 @@ from tasks.clients import tracking
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.records.trials.seeds import trial_seed
+from tasks.records.trials.table import Row, shown
 from tasks.search.ask import Asker, History
 from tasks.search.points import first_points
-from tasks.search.publisher import Publisher
+from tasks.search.publishing import PublishingThread
 from tasks.search.session import START, Lease, LeaseLostError
-from tasks.search.table import Point, Row, Table, Vals
-from tasks.search.worker import MemoryUpError, TimeUpError, Worker, WorkerDiedError
+from tasks.search.table import Point, Table, Vals
+from tasks.search.trial_process import MemoryUpError, WorkerDiedError
+from tasks.search.worker import TimeUpError, Worker
 
 log = logging.getLogger(__name__)
 
 MOST_DEATHS = 3
-"""A trial that killed its process so often has failed."""
-OTHERS = 0.3
-"""Seconds between looks while all open trials are in other slots."""
+"""A trial that killed its process this often has failed."""
+RETRY = 0.3
+"""Seconds between attempts to lock a trial while other slots work on all that are open."""
 OUTAGE_LIMIT = 300.0
 """Seconds that PostgreSQL may be away."""
 PUBLISHING_LIMIT = 30.0
-"""Seconds at the end for what is not yet in MLflow."""
+"""Seconds at the end to publish what is not in MLflow yet."""
 
 
 class Slot:
-    """The state of one slot; `run` is all there is to do with it."""
+    """The state of one slot."""
 
     def __init__(self, ref: SlotRef, pipeline: Pipeline, worker: Worker) -> None:
         self._ref, self._pipeline, self._worker = ref, pipeline, worker
         self._asker = Asker(pipeline)
         self._history = History()
-        self._publisher = Publisher(ref)
+        self._publisher = PublishingThread(ref)
         self._recorded = 0
 
     def run(self) -> dict[str, Any]:
-        """Run trials until there is none left; returns a summary.
+        """Run trials until none is left; returns a summary.
 
         Raises:
-            UserError: The pipeline and its snapshot do not fit together.
+            UserError: The pipeline does not fit its snapshot.
             UnavailableError: PostgreSQL or the store was away for minutes.
         """
-        gc.freeze()  # a full collection of what MLflow and hyperopt import took 300 ms now and then
+        gc.freeze()  # a full collection of what MLflow and hyperopt import takes 300 ms
         with tracking.impatient():
             self._publisher.start()
             try:
@@ -82,12 +84,12 @@ class Slot:
                     self._trials(Table(lease))
                     return
             except LeaseLostError as err:
-                log.warning("lost the session with PostgreSQL, connecting again: %s", err)
-                time.sleep(OTHERS)
+                log.warning("lost the PostgreSQL session, connecting again: %s", err)
+                time.sleep(RETRY)
 
     @contextmanager
     def _lease(self) -> Iterator[Lease]:
-        """A new session, waiting for a server that is away."""
+        """A new session; waits for a server that is away."""
         deadline, pause = time.monotonic() + OUTAGE_LIMIT, 0.2
         while True:
             try:
@@ -110,7 +112,7 @@ class Slot:
             table.lease.unlock(tid)
 
     def _begin(self, table: Table) -> None:
-        """Write the first points once, so that a champion moved meanwhile changes nothing."""
+        """Write the first points, once: a champion that moves later must not change them."""
         table.lease.lock(START)
         self._history.update(table.rows(self._history.first))
         if not self._history.rows():
@@ -119,7 +121,7 @@ class Slot:
         table.lease.unlock(START)
 
     def _take(self, table: Table) -> int | None:
-        """Lock the lowest trial that is free; None when there is nothing left to do."""
+        """Lock the lowest free trial; None if nothing is left to do."""
         while left := self._history.left(self._asker.total):
             if self._time_left(table) <= 0:
                 self._close(table)
@@ -127,10 +129,10 @@ class Slot:
             self._worker.ready(table.lease.lost)
             tid = next((tid for tid in left if table.lease.try_lock(tid)), None)
             if tid is None:
-                table.lease.lost.wait(OTHERS)
+                table.lease.lost.wait(RETRY)
             self._history.update(table.rows(self._history.first))
             if tid is not None and self._history.recorded(tid):
-                table.lease.unlock(tid)  # by another slot, since the last look
+                table.lease.unlock(tid)  # another slot recorded it meanwhile
             elif tid is not None:
                 return tid
         return None
@@ -143,7 +145,7 @@ class Slot:
         limit = min(self._pipeline.search.trial_timeout, self._time_left(table))
         table.begin(Point(tid, vals, space.flatten(params)))
         self._worker.send({"params": params, "seed": trial_seed(self._pipeline.search.seed, tid)})
-        self._publisher.wake()  # only now: it would take the time between two fits
+        self._publisher.wake()  # only now, or publishing would delay the next fit
         began = time.monotonic()
         try:
             result = self._worker.result(limit, table.lease.lost)
@@ -161,7 +163,7 @@ class Slot:
         table.record(tid, result)
         self._history.update([_row(tid, vals, result)])
         self._recorded += 1
-        self._tell(tid, params, result)
+        self._log_outcome(tid, params, result)
 
     def _time_left(self, table: Table) -> float:
         """Seconds that the whole search may still take."""
@@ -169,7 +171,7 @@ class Slot:
         return float("inf") if timeout is None else timeout - table.age()
 
     def _close(self, table: Table) -> None:
-        """Record what the end of the time found open; a fit in another slot ends by itself."""
+        """Record open trials as killed, as time is up; fits in other slots end by themselves."""
         for tid in table.unfinished():
             if table.lease.try_lock(tid):
                 if tid in table.unfinished():
@@ -178,13 +180,13 @@ class Slot:
         self._history.update(table.rows(self._history.first))
         log.info("the time of the search is up")
 
-    def _tell(self, tid: int, params: dict[str, Any], result: dict[str, Any]) -> None:
-        """One line a person reads along."""
+    def _log_outcome(self, tid: int, params: dict[str, Any], result: dict[str, Any]) -> None:
+        """Log one line about the trial."""
         flat = space.flatten(params)
-        shown = " ".join(f"{key}={_short(value)}" for key, value in flat.items())
+        point = " ".join(f"{key}={shown(value)}" for key, value in flat.items())
         if result["outcome"] != "finished":
             first, _, _ = result["error"].partition("\n")
-            log.warning("trial %d %s: %s: %s", tid, result["outcome"], first, shown)
+            log.warning("trial %d %s: %s: %s", tid, result["outcome"], first, point)
             return
         best = self._history.best()
         assert best is not None
@@ -197,7 +199,7 @@ class Slot:
             result["metrics"]["duration_s"],
             best.figure,
             best.tid,
-            shown,
+            point,
         )
 
 
@@ -206,8 +208,6 @@ def _killed(error: str, seconds: float) -> dict[str, Any]:
 
 
 def _row(tid: int, vals: Vals, result: dict[str, Any]) -> Row:
-    return Row(tid, vals, result["outcome"], result.get("loss"), result.get("figure"), 0)
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    duration_s = result.get("metrics", {}).get("duration_s", 0.0)
+    loss, figure = result.get("loss"), result.get("figure")
+    return Row(tid, vals, result["outcome"], loss, figure, duration_s, 0)

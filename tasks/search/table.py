@@ -1,4 +1,7 @@
-"""The table `trial`, as a slot reads and writes it over its lease."""
+"""The table `trial`, as a slot reads and writes it over its lease.
+
+A slot reads the new rows before each trial, so it reads only the columns that it needs.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.records.trials.table import ROW, Row
 from tasks.search.session import Lease
 
 Vals = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One trial of the table. `outcome` is None until it is recorded."""
-
-    tid: int
-    vals: Vals
-    outcome: str | None
-    loss: float | None
-    figure: float | None
-    deaths: int
-
-
-@dataclass(frozen=True)
 class Point:
-    """A point as it is written: hyperopt's `vals` and the user's flat parameters."""
+    """A point as the table stores it: hyperopt's `vals` and the user's flat parameters."""
 
     tid: int
     vals: Vals
@@ -42,32 +34,32 @@ class Table:
 
     def unfinished(self) -> list[int]:
         """Asked trials without an outcome."""
-        found = self.lease.query(
+        rows = self.lease.query(
             "select tid from trial where search = %s and outcome is null order by tid", self._search
         )
-        return [tid for (tid,) in found]
+        return [tid for (tid,) in rows]
 
     def age(self) -> float:
         """Seconds since the first point was asked; 0 before."""
-        found = self.lease.query(
+        ((age,),) = self.lease.query(
             "select extract(epoch from clock_timestamp() - min(asked_at))::float8 from trial"
             " where search = %s",
             self._search,
         )
-        return float(found[0][0] or 0.0)
+        return float(age or 0.0)
 
     def rows(self, first: int = 0) -> list[Row]:
         """The asked trials from number `first` on."""
-        found = self.lease.query(
-            "select tid, vals, outcome, loss, figure, deaths from trial"
+        rows = self.lease.query(
+            f"select {ROW} from trial"  # noqa: S608 - our own text
             " where search = %s and tid >= %s order by tid",
             self._search,
             first,
         )
-        return [Row(*one) for one in found]
+        return [Row(*row) for row in rows]
 
     def ask(self, points: Iterable[Point]) -> None:
-        """Write points that are not begun yet, all of them or none."""
+        """Write points that have not begun, all of them or none."""
         values = [value for point in points for value in self._values(point)]
         if values:
             places = ", ".join(["(%s, %s, %s, %s)"] * (len(values) // 4))
@@ -77,7 +69,7 @@ class Table:
             )
 
     def begin(self, point: Point) -> None:
-        """Note that a fit begins; a new point is from now on pending to every slot."""
+        """Record that a fit begins. From now on every slot sees the point as pending."""
         self.lease.query(
             "insert into trial (search, tid, vals, params, attempts, began_at)"
             " values (%s, %s, %s, %s, 1, clock_timestamp()) on conflict (search, tid) do update"
@@ -86,7 +78,7 @@ class Table:
         )
 
     def died(self, tid: int) -> None:
-        """Note that the trial's process did not survive it."""
+        """Record that the trial killed its process."""
         self.lease.query(
             "update trial set deaths = deaths + 1 where search = %s and tid = %s",
             self._search,
@@ -94,7 +86,7 @@ class Table:
         )
 
     def record(self, tid: int, result: dict[str, Any]) -> None:
-        """Write the outcome."""
+        """Record the outcome."""
         self.lease.query(
             "update trial set outcome = %s, loss = %s, figure = %s, metrics = %s, error = %s,"
             " curves = %s, warnings = %s,"
@@ -104,9 +96,9 @@ class Table:
             result.get("loss"),
             result.get("figure"),
             json.dumps(result.get("metrics", {})),
-            _kept(result.get("error")),
+            _storable(result.get("error")),
             json.dumps(result.get("curves", {})),
-            _kept(result.get("warnings")),
+            _storable(result.get("warnings")),
             self._search,
             tid,
         )
@@ -115,6 +107,6 @@ class Table:
         return self._search, point.tid, json.dumps(point.vals), json.dumps(point.params)
 
 
-def _kept(text: str | None) -> str | None:
-    """What PostgreSQL can hold of a library's words."""
+def _storable(text: str | None) -> str | None:
+    """A library's message without what PostgreSQL cannot store."""
     return text and text.replace("\0", "").encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""What one trial does: fit a point's model, score it on rows that it did not see."""
+"""What one trial does: fit a point's model and score it on rows that it did not see."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from tasks.pipeline.schema import Folds, Pipeline
 from tasks.records.snapshots import UNIT, Manifest, read_manifest, read_part
 
 LONGEST_ERROR = 5000
-"""Characters; what a tag of MLflow should hold."""
-
+"""Characters of an error, which must fit into an MLflow tag."""
 
 NOISE = (
     DeprecationWarning,
@@ -35,7 +34,7 @@ NOISE = (
     ImportWarning,
     ResourceWarning,
 )
-"""Warnings for those who write code; the others are about this fit."""
+"""Warnings for developers; the others are about this fit."""
 
 Curves = dict[str, list[float]]
 """Figures of each epoch, by name."""
@@ -43,7 +42,7 @@ Curves = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Scored:
-    """What a point came to."""
+    """The figures and curves of a point."""
 
     figures: dict[str, float]
     curves: Curves
@@ -51,9 +50,9 @@ class Scored:
 
 @dataclass(frozen=True)
 class Objective:
-    """The figures of a point, always the same for the same point and seed.
+    """Gives the figures of a point: always the same for the same point and seed.
 
-    `halves` are the rows to fit on and the rows to score, one pair a fold.
+    `halves` are the rows to fit on and the rows to score, one pair per fold.
     """
 
     pipeline: Pipeline
@@ -63,19 +62,18 @@ class Objective:
     def __call__(self, params: dict[str, Any], seed: int) -> Scored:
         """`training_*` and `val_*` of every metric of the task: means over folds, with `_std`.
 
-        Beside them stands what the validation rows decided, such as the threshold.
+        What the validation rows decided is included, such as the threshold.
         """
-        each = [self._score(fit, score, params, seed) for fit, score in self.halves]
-        figures = {
-            name: float(np.mean([one.figures[name] for one in each])) for name in each[0].figures
-        }
-        if len(each) > 1:
+        folds = [self._score(fit, score, params, seed) for fit, score in self.halves]
+        values = {name: [fold.figures[name] for fold in folds] for name in folds[0].figures}
+        figures = {name: float(np.mean(each)) for name, each in values.items()}
+        if len(folds) > 1:
             figures |= {
-                f"{name}_std": float(np.std([one.figures[name] for one in each]))
-                for name in each[0].figures
+                f"{name}_std": float(np.std(each))
+                for name, each in values.items()
                 if name.startswith("val_")
             }
-        return Scored(figures, _mean_curves([one.curves for one in each]))
+        return Scored(figures, _mean_curves([fold.curves for fold in folds]))
 
     def loss(self, figure: float) -> float:
         """What the search minimises."""
@@ -93,7 +91,7 @@ class Objective:
 
 
 def load(pipeline: Pipeline, snapshot: str, threads: int) -> Objective:
-    """The objective on a snapshot, its parts read once.
+    """The objective on a snapshot, whose parts are read once.
 
     Raises:
         UserError: The snapshot cannot serve the pipeline's resampling, or has other classes.
@@ -114,12 +112,12 @@ def load(pipeline: Pipeline, snapshot: str, threads: int) -> Objective:
 def folds(
     train: pd.DataFrame, count: int, seed: int, classes: pd.Series[Any] | None = None
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Split the rows `count` times; a unit is always on one side as a whole.
+    """Split the rows `count` times; a unit is never divided between the two sides.
 
     Each fold has its share of each of the `classes`, as far as whole units allow.
 
     Raises:
-        UserError: There are fewer units than folds, or fewer of each class.
+        UserError: There are fewer units than folds, or too few of each class.
     """
     units = train[UNIT].nunique()
     if units < count:
@@ -145,17 +143,17 @@ def folds(
 
 
 def attempt(objective: Objective, params: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The outcome of one trial, as the table keeps it."""
+    """The outcome of one trial, as the table stores it."""
     began = time.perf_counter()
     scored, unfit = Scored({}, {}), "failed"
     figure = error = None
-    with _heard() as told:
+    with _recorded_warnings() as messages:
         try:
             scored = objective(params, seed)
         except MemoryError as err:
-            unfit, error = "killed", f"It asked for more memory than there is.\n{_told(err)}"
+            unfit, error = "killed", f"It asked for more memory than there is.\n{_described(err)}"
         except Exception as err:  # noqa: BLE001 - whatever an estimator raises is the trial's outcome
-            error = _told(err)
+            error = _described(err)
     if error is None:
         name = f"val_{objective.pipeline.metric.name}"
         figure = scored.figures[name]
@@ -169,53 +167,55 @@ def attempt(objective: Objective, params: dict[str, Any], seed: int) -> dict[str
         "metrics": {name: value for name, value in figures.items() if metrics.is_finite(value)},
         "error": error,
         "curves": scored.curves,
-        "warnings": "\n".join(dict.fromkeys(map(_one_line, told)))[:LONGEST_ERROR] or None,
+        "warnings": "\n".join(dict.fromkeys(map(_one_line, messages)))[:LONGEST_ERROR] or None,
     }
 
 
 def _finite(curve: Sequence[float]) -> list[float]:
-    """As far as it is finite: what comes behind, neither JSON nor MLflow can hold."""
+    """The curve up to its first value that is not finite: JSON and MLflow cannot hold that."""
     return [float(value) for value in takewhile(metrics.is_finite, curve)]
 
 
 def _mean_curves(each: Sequence[Curves]) -> Curves:
-    """Means over the folds, as far as the shortest goes."""
+    """Means over the folds, up to the length of the shortest."""
     return {
-        name: [float(np.mean(epoch)) for epoch in zip(*(one[name] for one in each), strict=False)]
+        name: [
+            float(np.mean(epoch)) for epoch in zip(*(curves[name] for curves in each), strict=False)
+        ]
         for name in each[0]
     }
 
 
 @contextmanager
-def _heard() -> Iterator[list[str]]:
-    """What libraries warn of meanwhile, through `warnings` or through `logging`."""
-    told: list[str] = []
-    ear = _Ear(told)
-    logging.getLogger().addHandler(ear)
+def _recorded_warnings() -> Iterator[list[str]]:
+    """Collect what libraries warn of, through `warnings` or through `logging`."""
+    messages: list[str] = []
+    handler = _WarningCollector(messages)
+    logging.getLogger().addHandler(handler)
     try:
-        with warnings.catch_warnings(record=True) as warned:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            yield told
+            yield messages
     finally:
-        logging.getLogger().removeHandler(ear)
-    told[:0] = [
-        f"{one.category.__name__}: {one.message}"
-        for one in warned
-        if not issubclass(one.category, NOISE)
+        logging.getLogger().removeHandler(handler)
+    messages[:0] = [
+        f"{warning.category.__name__}: {warning.message}"
+        for warning in caught
+        if not issubclass(warning.category, NOISE)
     ]
 
 
-class _Ear(logging.Handler):
-    """Keeps warnings and errors of other loggers than ours."""
+class _WarningCollector(logging.Handler):
+    """Collects warnings and errors of loggers that are not ours."""
 
-    def __init__(self, told: list[str]) -> None:
+    def __init__(self, messages: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self._told = told
+        self._messages = messages
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
         if not record.name.startswith("tasks."):
-            self._told.append(f"{record.name}: {record.getMessage()}")
+            self._messages.append(f"{record.name}: {record.getMessage()}")
 
 
 def _validation(manifest: Manifest) -> pd.DataFrame:
@@ -229,12 +229,12 @@ def _validation(manifest: Manifest) -> pd.DataFrame:
 
 
 def _one_line(text: str) -> str:
-    """A warning as the tag keeps it, where each has a line and the report a row."""
+    """A warning on one line: the tag has a line for each, and the report a row."""
     return " ".join(text.split())
 
 
-def _told(err: Exception) -> str:
-    """The error, then where it came from."""
+def _described(err: Exception) -> str:
+    """The error, followed by its traceback."""
     first = f"{type(err).__name__}: {err}"[: LONGEST_ERROR // 2]
     trace = "".join(traceback.format_tb(err.__traceback__))
     return f"{first}\n\n{trace[-(LONGEST_ERROR - len(first) - 2) :]}"

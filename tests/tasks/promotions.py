@@ -1,4 +1,4 @@
-"""Models with versions to promote, in real MLflow and PostgreSQL; the versions have no files."""
+"""Models with versions to promote, in real MLflow and PostgreSQL. The versions have no files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.records import ledger, registry
 
 
 def made() -> str:
-    """A model with five versions, of which the first is champion by a promotion."""
+    """A model with five versions, the first of which was promoted."""
     name = f"promote_{uuid4().hex[:8]}"
     client = tracking.client()
     client.create_registered_model(name)
@@ -27,7 +27,7 @@ def made() -> str:
 
 
 def build(name: str, version: int, champion: int | None, **fields: Any) -> BuildRef:
-    known = {
+    defaults = {
         "name": name,
         "run_id": f"{name}/{version}",
         "pipeline": "p",
@@ -39,7 +39,7 @@ def build(name: str, version: int, champion: int | None, **fields: Any) -> Build
         "reason": "it is better",
         "addresses": ("127.0.0.1:1",),
     }
-    return BuildRef(**known | fields)
+    return BuildRef(**defaults | fields)
 
 
 def challenge(name: str, version: int) -> None:
@@ -53,5 +53,5 @@ def kinds(name: str) -> list[str]:
 
 
 def production(name: str) -> list[int]:
-    found = registry.versions(name).items()
-    return [number for number, v in found if v.tags.get(tracking.STAGE) == "Production"]
+    versions = registry.versions(name).items()
+    return [number for number, v in versions if v.tags.get(tracking.STAGE) == "Production"]

@@ -1,4 +1,4 @@
-"""Against real MLflow and PostgreSQL. The versions have no files: nothing here loads a model."""
+"""Promotion against real MLflow and PostgreSQL. The versions have no files: no model is loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def name(servers: Settings) -> str:
     return made()
 
 
-def test_promote_moves_the_aliases_and_says_so(name: str) -> None:
+def test_promote_moves_the_aliases_and_records_it(name: str) -> None:
     challenge(name, 2)
     registry.restage(name)
     assert promote.promote(build(name, 2, 1), "dag/run") == {"champion": 2, "previous": 1}
@@ -48,7 +48,7 @@ def test_repeating_a_finished_promote_changes_nothing(name: str) -> None:
 
 def test_repeating_a_promote_does_not_undo_a_rollback(name: str) -> None:
     promote.promote(build(name, 2, 1), "a")
-    champion.rollback(name, None, "it errs", "ann")
+    champion.rollback(name, None, "it fails", "ann")
     assert promote.promote(build(name, 2, 1), "a")["champion"] == 1
 
 
@@ -88,7 +88,7 @@ def test_rollbacks_go_back_one_by_one(name: str) -> None:
     assert ledger.history(name)[0].reason == "worse"
 
 
-def test_rollback_to_a_version_and_forth_again(name: str) -> None:
+def test_rollback_to_a_version_and_forward_again(name: str) -> None:
     promote.promote(build(name, 2, 1), "a")
     promote.promote(build(name, 3, 2), "a")
     assert champion.rollback(name, 1, "worse", "ann") == {"champion": 1, "previous": None}

@@ -1,4 +1,4 @@
-"""Promotions and rollbacks at once, and killed before any write."""
+"""Promotions and rollbacks: concurrent ones, and ones killed before each write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.clients import database, tracking
 from tasks.records import champion, ledger, registry
 from tests.tasks.promotions import build, challenge, kinds, made, production
 
-# Children start from a clean process that has the imports, never as forks of pytest.
+# Children are forked from a clean process with the imports, never from pytest.
 processes = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 processes.set_forkserver_preload(["tasks.promote"])
 
@@ -32,16 +32,13 @@ STEPS = (
 OK, CONFLICT, KILLED = 0, 5, 77
 
 
-# Processes: a child that dies, and children at once
-
-
 @pytest.fixture
 def name(servers: Settings) -> str:
     return made()
 
 
 def child(work: str, arguments: tuple[Any, ...], home: str, dies_at: int | None) -> None:
-    """Promotes, settles or rolls back; dies right before its `dies_at`th write."""
+    """Promote, settle or roll back; die right before the `dies_at`th write."""
     os.environ["MLOPS_HOME"] = home
     settings.cache_clear()
     count = 0
@@ -80,7 +77,7 @@ def finish(process: BaseProcess) -> int | None:
 
 
 def wait_for_lock(name: str, waiting: int) -> None:
-    """Until so many sessions wait for the lock of the pipeline."""
+    """Wait until this many sessions wait for the lock of the pipeline."""
     connection, deadline = database.connect(), time.monotonic() + 30
     key = database.lock_key(f"promote/{name}") % 2**32
     with connection.cursor() as cursor:
@@ -93,11 +90,11 @@ def wait_for_lock(name: str, waiting: int) -> None:
             if cursor.fetchone() == (waiting,):
                 return
             time.sleep(0.02)
-    pytest.fail(f"{waiting} processes did not come to wait for the lock")
+    pytest.fail(f"{waiting} processes did not reach the lock")
 
 
 def queued(name: str, *calls: tuple[Any, ...]) -> list[int | None]:
-    """Exit codes of calls that wait for the lock at once, in this order."""
+    """Exit codes of calls that wait for the lock together, in this order."""
     with database.locked(f"promote/{name}"):
         children = []
         for number, call in enumerate(calls, 1):
@@ -155,13 +152,13 @@ def test_a_promote_killed_before_any_write_is_repaired_by(repair: str) -> None:
         challenge(name, 3)
         registry.restage(name)
         code = finish(start("promote", build(name, 3, 2), "a", dies_at=step))
-        with suppress(ConflictError):  # where the killed promote wins, the other is too late
+        with suppress(ConflictError):  # if the killed promote wins, the other is too late
             REPAIRS[repair](name)
         champions.append(whole(name))
         if code == OK:
             break
         assert code == KILLED
-    # The writes: intent, champion, previous, challenger, two stages, moved; then nothing is left.
+    # The writes: intent, champion, previous, challenger, two stages, moved; the last call finishes.
     assert (
         champions
         == {
@@ -198,7 +195,7 @@ def test_an_intention_whose_champion_went_elsewhere_is_given_up(name: str) -> No
     assert kinds(name) == ["intent 1>2", "undone 1>2"]
     assert registry.aliases(name) == {"champion": 4}
     assert production(name) == [4]
-    # moved back by hand, the promote can have its way after all
+    # moved back by hand, the promote succeeds after all
     tracking.client().set_registered_model_alias(name, tracking.CHAMPION, "1")
     promote.promote(build(name, 2, 1), "a")
     assert kinds(name)[2:] == ["intent 1>2", "moved 1>2"]
@@ -213,13 +210,13 @@ def test_an_intention_whose_version_was_deleted_is_given_up(name: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["set_registered_model_alias", "set_model_version_tag"])
-def test_who_lost_the_lock_stops_and_the_next_repairs(
+def test_a_promote_that_lost_its_lock_stops_and_the_next_repairs(
     name: str, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = tracking.client()
     write = getattr(client, step)
 
-    def robbed(*arguments: Any) -> None:
+    def losing_the_lock(*arguments: Any) -> None:
         monkeypatch.undo()
         other = database.connect()
         with other.cursor() as cursor:
@@ -231,7 +228,7 @@ def test_who_lost_the_lock_stops_and_the_next_repairs(
         other.close()
         write(*arguments)
 
-    monkeypatch.setattr(client, step, robbed)
+    monkeypatch.setattr(client, step, losing_the_lock)
     with pytest.raises(UnavailableError, match="went away while the champion"):
         promote.promote(build(name, 2, 1), "a")
     assert kinds(name) == ["intent 1>2"]
@@ -243,7 +240,7 @@ def test_who_lost_the_lock_stops_and_the_next_repairs(
 
 
 def whole(name: str) -> int:
-    """The champion, once aliases, stages and ledger agree about it."""
+    """The champion; fails unless aliases, stages and ledger agree about it."""
     marks, entries = registry.aliases(name), list(reversed(ledger.history(name)))
     assert ledger.interrupted(name) is None
     moves = [entry for entry in entries if entry.kind in ("intent", "moved")]

@@ -1,4 +1,4 @@
-"""Runs that were logged by hand: what they lack is said, and the rest of the chain takes them."""
+"""Runs that were logged by hand: errors name what is missing, and the chain accepts the rest."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def by_hand(
     model: Any = None,
     **options: Any,
 ) -> str:
-    """A run as somebody logs it in a notebook; without a manifest it does not say its data.
+    """Log a run as in a notebook; without a manifest it does not name its data.
 
-    `also` are the parts, by their URI, that it was trained on besides.
+    `also` are the URIs of further parts that it was trained on.
     """
     experiment = tracking.experiment("by hand")
     if manifest is None:
@@ -84,7 +84,7 @@ def by_hand(
     with mlflow.start_run(experiment_id=experiment) as run:
         if manifest is not None:
             source = manifest.parts[part]
-            # Without a name MLflow would take it for another pipeline's, of the same digest.
+            # MLflow would take an unnamed one for another pipeline's dataset of the same digest.
             dataset = mlflow.data.from_pandas(
                 rows, source=source, targets="target", name=f"{manifest.name}/{part}"
             )
@@ -130,13 +130,13 @@ def test_a_run_becomes_a_challenger_and_goes_the_whole_way(name: str) -> None:
 def test_the_smoke_test_is_made_of_test_rows_and_kept_with_the_version(name: str) -> None:
     manifest = snapshot(name)
     version = register(by_hand(manifest), name)
-    found = read_card(fetch(name, version.version)).smoke_test
-    assert found is not None
+    smoke_test = read_card(fetch(name, version.version)).smoke_test
+    assert smoke_test is not None
     rows = read_part(manifest, "test")[FEATURES].head(5)
-    assert found["inputs"]["columns"] == FEATURES
-    assert found["inputs"]["data"] == rows.to_numpy().tolist()
+    assert smoke_test["inputs"]["columns"] == FEATURES
+    assert smoke_test["inputs"]["data"] == rows.to_numpy().tolist()
     model = mlflow.sklearn.load_model(f"models:/{name}/{version.version}")
-    assert found["predictions"] == model.predict(rows).tolist()
+    assert smoke_test["predictions"] == model.predict(rows).tolist()
 
 
 def test_the_smoke_test_keeps_tiny_numbers(name: str, tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_the_smoke_test_keeps_tiny_numbers(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.yaml").write_text(file)
     manifest = snapshot(name)
     version = register(by_hand(manifest), name)
-    found = json.loads(entry_of(version).tags[tracking.SMOKE_TEST])["inputs"]
-    assert found["data"] == read_part(manifest, "test")[FEATURES].head(5).to_numpy().tolist()
+    inputs = json.loads(entry_of(version).tags[tracking.SMOKE_TEST])["inputs"]
+    assert inputs["data"] == read_part(manifest, "test")[FEATURES].head(5).to_numpy().tolist()
 
 
 def test_a_second_registration_finds_the_version(name: str) -> None:
@@ -196,7 +196,7 @@ def test_a_model_that_wants_integers_gets_them(name: str) -> None:
 
 
 class Doubled(PythonModel):
-    """Says twice the body mass index."""
+    """Predicts twice the body mass index."""
 
     def predict(self, context, model_input, params=None):  # noqa: ARG002 - MLflow's names
         return model_input["bmi"].to_numpy() * 2
@@ -219,7 +219,7 @@ def test_a_model_of_another_flavour_is_judged_and_loses(name: str) -> None:
     assert recorded.evidence["challenger_score"] > recorded.evidence["opponent_score"]
 
 
-def test_nobody_guesses_what_it_was_trained_on(name: str) -> None:
+def test_the_training_data_is_never_guessed(name: str) -> None:
     run_id, manifest = by_hand(None), snapshot(name)
     with pytest.raises(UserError, match="Nobody knows which rows") as raised:
         register(run_id, name)
@@ -234,7 +234,7 @@ def test_a_run_that_was_trained_on_test_rows_is_refused(name: str) -> None:
         register(by_hand(snapshot(name), part="test"), name)
 
 
-def test_what_the_run_says_counts_more_than_what_a_person_says(name: str, tmp_path: Path) -> None:
+def test_the_runs_inputs_override_the_named_snapshot(name: str, tmp_path: Path) -> None:
     manifest = snapshot(name)
     with pytest.raises(UserError, match="trained on the test part"):
         register(by_hand(manifest, part="test"), name, snapshot=manifest.uri)
@@ -250,19 +250,19 @@ def test_a_validation_part_of_another_snapshot_is_not_taken_for_unseen(
     name: str, tmp_path: Path
 ) -> None:
     """Its rows may be test rows of the snapshot whose train part the run names."""
-    one = snapshot(name)
+    first = snapshot(name)
     (tmp_path / f"{name}.yaml").write_text(f"{FILE}split: {{seed: 7}}\n")
     other = snapshot(name)
-    unseen, seen = read_part(one, "test"), read_part(other, "validation")
+    unseen, seen = read_part(first, "test"), read_part(other, "validation")
     assert unseen[UNIT].isin(seen[UNIT]).any()
-    run_id = by_hand(one, also=(other.parts["validation"],))
-    for said in (None, one.uri, other.uri):
+    run_id = by_hand(first, also=(other.parts["validation"],))
+    for named_uri in (None, first.uri, other.uri):
         with pytest.raises(UserError, match="trained on parts of several snapshots") as raised:
-            register(run_id, name, snapshot=said)
-        assert all(each.uri.rpartition("/")[0] in raised.value.why for each in (one, other))
+            register(run_id, name, snapshot=named_uri)
+        assert all(each.uri.rpartition("/")[0] in raised.value.why for each in (first, other))
     run_id = by_hand(other, part="validation")
     with pytest.raises(UserError, match="must be the one that the run names") as raised:
-        register(run_id, name, snapshot=one.uri)
+        register(run_id, name, snapshot=first.uri)
     assert other.uri in raised.value.fix
     assert registry.versions(name) == {}
 
@@ -277,10 +277,10 @@ def test_one_verdict_promotes_one_version(name: str, tmp_path: Path) -> None:
     other = f"{name}_other"
     (tmp_path / f"{other}.yaml").write_text(FILE)
     run_id = by_hand(None)
-    one, two = (register(run_id, each, snapshot=snapshot(each).uri) for each in (name, other))
-    gate(one)
+    first, second = (register(run_id, each, snapshot=snapshot(each).uri) for each in (name, other))
+    gate(first)
     with pytest.raises(ConflictError, match=f"was judged as {name} version 1, not as {other}"):
-        gate(two)
+        gate(second)
 
 
 def test_another_model_of_a_registered_run_is_refused(name: str) -> None:
@@ -336,7 +336,7 @@ def test_several_models_need_a_choice(name: str) -> None:
     assert entry_of(version).source == f"models:/{second.model_id}"
 
 
-def test_what_a_run_lacks_is_said(name: str) -> None:
+def test_errors_name_what_a_run_lacks(name: str) -> None:
     manifest = snapshot(name)
     with mlflow.start_run(experiment_id=tracking.experiment("by hand")) as empty:
         mlflow.log_metric("rmse", 1.0)

@@ -1,4 +1,4 @@
-"""What the parent run shows of a search: plots, the leaderboard, and all of it on one page."""
+"""What the parent run shows of a search: plots, the leaderboard, and a page with all of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -19,14 +17,16 @@ from tasks.base.refs import RunRef
 from tasks.clients import tracking
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
-from tasks.records.report import charts, importance, parallel, trials
-from tasks.records.report.trials import Trial, shown
+from tasks.records.report import charts, importance, parallel
+from tasks.records.report.columns import families, log_scaled
+from tasks.records.trials.leaderboard import Leaderboard, write_csv
+from tasks.records.trials.table import Trial, ranked, read, shown
 
 log = logging.getLogger(__name__)
 
 DPI, COLORS = 110, 128
 MOST_ROWS = 200
-"""Trials of the page's table; leaderboard.csv has all."""
+"""Rows of the page's table; leaderboard.csv has every trial."""
 
 
 def write(run: RunRef, pipeline: Pipeline) -> None:
@@ -34,90 +34,79 @@ def write(run: RunRef, pipeline: Pipeline) -> None:
 
     At least one trial must have finished.
     """
-    every = trials.read(run.run_id)
+    recorded = [trial for trial in read(run.run_id, curves=True) if trial.outcome is not None]
     try:
-        made = files(run, pipeline, every)
+        contents = files(run, pipeline, recorded)
     except (ArithmeticError, TypeError, ValueError):
-        # What numpy and matplotlib raise on a value that no plot can show: the search is done.
+        # numpy and matplotlib raise these on values that no plot can show. The search is done.
         log.exception("the report of the search could not be made")
         return
     with tempfile.TemporaryDirectory(prefix="mlops-report-") as folder:
-        for name, content in made.items():
+        for name, content in contents.items():
             (Path(folder) / name).write_bytes(content)
         tracking.client().log_artifacts(run.run_id, folder)
 
 
-def files(run: RunRef, pipeline: Pipeline, every: Sequence[Trial]) -> dict[str, bytes]:
+def files(run: RunRef, pipeline: Pipeline, recorded: Sequence[Trial]) -> dict[str, bytes]:
     """Each file's name and content."""
-    figure, ranking = f"val_{pipeline.metric.name}", trials.ranked(every)
-    logs = trials.log_scaled(space.parse(pipeline.search.space))
-    plots = {
-        "score_over_trials.png": _png(charts.score_over_trials(every, pipeline.metric)),
-        "families.png": _png(charts.best_of_families(ranking, figure)),
-        "parallel_coordinates.png": _png(parallel.coordinates(ranking, pipeline.metric, logs)),
-    }
-    curves = charts.curves(ranking)
-    if curves is not None:
-        plots["curves.png"] = _png(curves)
-    found = [importance.of_families(ranking)] + [
-        importance.of_parameters(family, own, logs)
-        for family, own in trials.families(ranking).items()
+    ranking = ranked(recorded)
+    logs = log_scaled(space.parse(pipeline.search.space))
+    plots = _plots(pipeline, recorded, ranking, logs)
+    importances = [importance.of_families(ranking)] + [
+        importance.of_parameters(family, trials, logs)
+        for family, trials in families(ranking).items()
     ]
     page = _template().render(
         run=run,
         pipeline=pipeline,
         metric=pipeline.metric.name,
-        figure=figure,
+        figure=f"val_{pipeline.metric.name}",
         counts={
-            outcome: sum(one.outcome == outcome for one in every)
+            outcome: sum(trial.outcome == outcome for trial in recorded)
             for outcome in ("finished", "failed", "killed")
         },
         ranking=ranking[:MOST_ROWS],
         hidden=max(0, len(ranking) - MOST_ROWS),
-        lost=[one for one in every if one.loss is None],
-        warned=_warned(every),
-        importances=[one for one in found if one is not None],
+        lost=[trial for trial in recorded if trial.loss is None],
+        warned=_warned(recorded),
+        importances=[each for each in importances if each is not None],
         plots={
             name.removesuffix(".png"): f"data:image/png;base64,{base64.b64encode(png).decode()}"
             for name, png in plots.items()
         },
     )
-    board = _leaderboard(ranking, pipeline)
-    return {**plots, "report.html": page.encode(), "leaderboard.csv": board.encode()}
+    board = io.StringIO()
+    write_csv(board, Leaderboard(pipeline.metric.name, tuple(ranking)).lines())
+    return {**plots, "report.html": page.encode(), "leaderboard.csv": board.getvalue().encode()}
 
 
-def _leaderboard(ranking: Sequence[Trial], pipeline: Pipeline) -> str:
-    """A line a finished trial, best first, with its flat parameters."""
-    figure, training = f"val_{pipeline.metric.name}", f"training_{pipeline.metric.name}"
-    lines: list[dict[str, Any]] = []
-    for rank, one in enumerate(ranking, 1):
-        std = {key: one.metrics[key] for key in (f"{figure}_std",) if key in one.metrics}
-        lines.append(
-            {
-                "rank": rank,
-                "trial": one.tid,
-                figure: one.figure,
-                **std,
-                training: one.metrics.get(training),
-                "duration_s": one.metrics["duration_s"],
-                **one.params,
-                "run_id": one.run_id,
-            }
-        )
-    return str(pd.DataFrame(lines).to_csv(index=False))
+def _plots(
+    pipeline: Pipeline,
+    recorded: Sequence[Trial],
+    ranking: list[Trial],
+    logs: set[tuple[str, str]],
+) -> dict[str, bytes]:
+    """Each plot's file name and PNG."""
+    drawn = {
+        "score_over_trials.png": charts.score_over_trials(recorded, pipeline.metric),
+        "families.png": charts.best_of_families(ranking, f"val_{pipeline.metric.name}"),
+        "parallel_coordinates.png": parallel.coordinates(ranking, pipeline.metric, logs),
+        "curves.png": charts.curves(ranking),
+    }
+    return {name: _png(chart) for name, chart in drawn.items() if chart is not None}
 
 
-def _warned(every: Sequence[Trial]) -> dict[str, list[int]]:
+def _warned(recorded: Sequence[Trial]) -> dict[str, list[int]]:
     """Each warning with the trials that gave it."""
-    found: dict[str, list[int]] = {}
-    for one in every:
-        for line in (one.warnings or "").splitlines():
-            found.setdefault(line, []).append(one.tid)
-    return found
+    tids: dict[str, list[int]] = {}
+    for trial in recorded:
+        for line in (trial.warnings or "").splitlines():
+            tids.setdefault(line, []).append(trial.tid)
+    return tids
 
 
 def _png(chart: Figure) -> bytes:
-    """With a palette, a third of the size."""
+    """The chart as PNG with a palette, a third of the size."""
     drawn, content = io.BytesIO(), io.BytesIO()
     chart.savefig(drawn, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
     Image.open(drawn).convert("RGB").quantize(COLORS).save(content, format="png")

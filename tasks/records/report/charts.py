@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tasks.pipeline.schema import Metric
-from tasks.records.report import trials
-from tasks.records.report.trials import Trial
+from tasks.records.report.columns import families
+from tasks.records.trials.table import Trial, ranked
 
 BLUE, PALE, GREY, RED, INK = "#1f6fb2", "#9db4c8", "#999999", "#c0392b", "#2b2b2b"
 PALETTE = (
@@ -23,12 +23,12 @@ MOST_CURVES = 5
 
 
 def best_of_families(ranking: Sequence[Trial], figure: str) -> Figure:
-    """A bar for the best trial of each family, the winner on top."""
-    best = [found[0] for found in trials.families(ranking).values()][::-1]
+    """A bar for the best trial of each family, the best family on top."""
+    best = [trials[0] for trials in families(ranking).values()][::-1]
     chart = Figure(figsize=(9, 1.2 + 0.45 * len(best)), layout="constrained")
     axes = chart.subplots()
     colors = [PALE] * (len(best) - 1) + [BLUE]
-    bars = axes.barh([one.family for one in best], [one.score for one in best], color=colors)
+    bars = axes.barh([t.family for t in best], [t.score for t in best], color=colors)
     axes.bar_label(bars, fmt="%.4g", padding=4)
     axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
@@ -38,8 +38,8 @@ def best_of_families(ranking: Sequence[Trial], figure: str) -> Figure:
 
 
 def curves(ranking: Sequence[Trial]) -> Figure | None:
-    """Curves of the best trials that have some, over the epochs; a panel each kind of loss."""
-    best = [one for one in ranking if one.curves][:MOST_CURVES]
+    """Curves of the best trials that have some, over the epochs; one panel per kind of loss."""
+    best = [trial for trial in ranking if trial.curves][:MOST_CURVES]
     if not best:
         return None
     names = list(best[0].curves)
@@ -47,11 +47,11 @@ def curves(ranking: Sequence[Trial]) -> Figure | None:
     chart = Figure(figsize=(4.5 * len(kinds), 3.6), layout="constrained")
     panels = chart.subplots(1, len(kinds), squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):
-        for place, one in enumerate(best):
-            figures = one.curves.get(kind, [])
+        for place, trial in enumerate(best):
+            figures = trial.curves.get(kind, [])
             color = PALETTE[place % len(PALETTE)]
             epochs = range(1, len(figures) + 1)
-            axes.plot(epochs, figures, linewidth=1.2, color=color, label=f"trial {one.tid}")
+            axes.plot(epochs, figures, linewidth=1.2, color=color, label=f"trial {trial.tid}")
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(kind, loc="left")
         axes.set_xlabel("epoch")
@@ -61,19 +61,19 @@ def curves(ranking: Sequence[Trial]) -> Figure | None:
     return chart
 
 
-def score_over_trials(every: Sequence[Trial], metric: Metric) -> Figure:
-    """Each trial's figure and the best so far; failed and killed ones along the bottom."""
+def score_over_trials(recorded: Sequence[Trial], metric: Metric) -> Figure:
+    """Each trial's figure and the best so far; failed and killed trials along the bottom."""
     chart = Figure(figsize=(9, 4.4), layout="constrained")
     axes = chart.subplots()
-    finished = [trial for trial in every if trial.loss is not None]
+    finished = [trial for trial in recorded if trial.loss is not None]
     minimizes = metric.direction == "minimize"
-    low, high = shown_range([one.score for one in finished], minimizes=minimizes)
-    _best_so_far(axes, finished, every[-1].tid)
-    for place, family in enumerate(trials.families(trials.ranked(finished))):
-        own = [one for one in finished if one.family == family]
-        scores = np.array([one.score for one in own])
+    low, high = shown_range([trial.score for trial in finished], minimizes=minimizes)
+    _best_so_far(axes, finished, recorded[-1].tid)
+    for place, family in enumerate(families(ranked(finished))):
+        own = [trial for trial in finished if trial.family == family]
+        scores = np.array([trial.score for trial in own])
         inside = (scores >= low) & (scores <= high)
-        tids, color = np.array([one.tid for one in own]), PALETTE[place % len(PALETTE)]
+        tids, color = np.array([trial.tid for trial in own]), PALETTE[place % len(PALETTE)]
         axes.scatter(tids[inside], scores[inside], s=26, color=color, label=family, zorder=3)
         axes.scatter(
             tids[~inside],
@@ -85,7 +85,7 @@ def score_over_trials(every: Sequence[Trial], metric: Metric) -> Figure:
             zorder=3,
         )
     for outcome, marker in (("failed", "x"), ("killed", "s")):
-        lost = [one.tid for one in every if one.outcome == outcome]
+        lost = [trial.tid for trial in recorded if trial.outcome == outcome]
         if lost:
             axes.plot(
                 lost,
@@ -97,10 +97,10 @@ def score_over_trials(every: Sequence[Trial], metric: Metric) -> Figure:
                 transform=axes.get_xaxis_transform(),
                 clip_on=False,
             )
-    beyond = sum(not low <= one.score <= high for one in finished)
+    beyond = sum(not low <= trial.score <= high for trial in finished)
     margin = 0.07 * (high - low)
     axes.set_ylim(low - margin, high + margin)
-    last = max(every[-1].tid, 1)
+    last = max(recorded[-1].tid, 1)
     axes.set_xlim(-0.03 * last, 1.03 * last)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
@@ -117,17 +117,17 @@ def _best_so_far(axes: Any, finished: Sequence[Trial], last: int) -> None:
     for trial in finished:
         if not best or (trial.loss or 0.0) < (best[-1].loss or 0.0):
             best.append(trial)
-    tids = [*(one.tid for one in best), max(last, best[-1].tid)]
-    scores = [*(one.score for one in best), best[-1].score]
+    tids = [*(trial.tid for trial in best), max(last, best[-1].tid)]
+    scores = [*(trial.score for trial in best), best[-1].score]
     axes.step(tids, scores, where="post", color=INK, linewidth=1.4, label="best so far", zorder=2)
 
 
 def shown_range(
     scores: Sequence[float], *, minimizes: bool, most: float = 0.9
 ) -> tuple[float, float]:
-    """Where to cut a scale of scores, so that a few that went astray leave the others readable.
+    """The range of a scale of scores: a few outliers must not squeeze the others.
 
-    It reaches somewhat beyond the share `most` of them, and to both sides of a single one.
+    It reaches a little beyond the best share `most` of them, and to both sides of a single score.
     """
     ordered = np.sort(scores) if minimizes else np.sort(scores)[::-1]
     best, common, worst = ordered[0], ordered[int(most * (len(ordered) - 1))], ordered[-1]

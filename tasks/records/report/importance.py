@@ -1,7 +1,7 @@
 """How much each parameter matters, by scikit-learn's permutation importance of a forest.
 
-The forest learns a trial's rank, not its figure: one that went astray would be all there is to
-explain. Each family has a forest of its own, as a parameter of one is absent from the others.
+The forest learns a trial's rank, not its figure: a single outlier would dominate the figures. Each
+family has a forest of its own, because families do not share parameters.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
 
-from tasks.records.report import trials
-from tasks.records.report.trials import Trial
+from tasks.records.report.columns import families, varying
+from tasks.records.trials.table import Trial
 
 FEWEST = 10
-"""Finished trials without which nothing is said."""
+"""Finished trials needed to say anything."""
 LEAST = 0.1
-"""Explained of the ranks; below it the parts of single parameters are chance."""
+"""Least explained share of the ranks; below it the shares of single parameters are chance."""
 TREES, REPEATS = 50, 5
 
 
@@ -31,15 +31,15 @@ class Importance:
     subject: str
     trials: int
     explained: float | None = None
-    """Out-of-bag R² of the forest, at least 0; None: nothing can be said, and `why`."""
+    """Out-of-bag R² of the forest, at least 0; None if nothing can be said, and `why` says why."""
     shares: tuple[tuple[str, float], ...] = ()
-    """Parameters with their part of what is explained, greatest first; none of too little."""
+    """Parameters with their share of what is explained, largest first; empty below `LEAST`."""
     why: str = ""
 
 
 def of_families(ranking: Sequence[Trial]) -> Importance | None:
-    """Of the choice of the family; None where there is none."""
-    names = list(trials.families(ranking))
+    """The importance of the choice of the family; None with a single family."""
+    names = list(families(ranking))
     if len(names) < 2:
         return None
     if len(ranking) < FEWEST:
@@ -51,8 +51,8 @@ def of_families(ranking: Sequence[Trial]) -> Importance | None:
 def of_parameters(
     family: str, ranking: Sequence[Trial], logs: set[tuple[str, str]]
 ) -> Importance | None:
-    """Of the parameters of a family, from its finished trials; None where none varies."""
-    columns = trials.varying(ranking, logs)
+    """The importance of a family's parameters, from its finished trials; None if none varies."""
+    columns = varying(ranking, logs)
     if not columns:
         return None
     if len(ranking) < FEWEST:
@@ -64,12 +64,12 @@ def of_parameters(
     explained = _explained(forest)
     if explained < LEAST:
         return Importance(family, len(ranking), explained)
-    found = permutation_importance(forest, features, ranks, n_repeats=REPEATS, random_state=0)
-    gains = np.maximum(found.importances_mean, 0)
+    permuted = permutation_importance(forest, features, ranks, n_repeats=REPEATS, random_state=0)
+    gains = np.maximum(permuted.importances_mean, 0)
     parts = gains / gains.sum() if gains.sum() else gains
     shares = sorted(
         zip((column.name for column in columns), map(float, parts), strict=True),
-        key=lambda one: -one[1],
+        key=lambda share: -share[1],
     )
     return Importance(family, len(ranking), explained, tuple(shares))
 

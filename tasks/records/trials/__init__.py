@@ -1,1 +1,1 @@
-"""The trials of a search: counts, ranking, leaderboard, and their child runs in MLflow."""
+"""The trials of a search: the rows, their ranking, the leaderboard, their child runs in MLflow."""

@@ -1,31 +1,17 @@
-"""The finished trials of a pipeline's newest run, best first, while its search runs and after."""
+"""The finished trials of a run, best first, while its search runs and after."""
 
 from __future__ import annotations
 
-from contextlib import closing
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from tasks.base.commands import typed
 from tasks.base.errors import UserError
-from tasks.base.refs import RunRef
-from tasks.clients import database, tracking
-from tasks.pipeline.nodes import ESTIMATOR
+from tasks.clients import tracking
 from tasks.records import resolved
-
-
-@dataclass(frozen=True)
-class Place:
-    """One finished trial."""
-
-    trial: int
-    estimator: str
-    params: dict[str, Any]
-    validation: float
-    training: float | None
-    duration_s: float
-    run_id: str | None
-    """The child run, once published."""
+from tasks.records.trials.table import Trial, ranked, read
 
 
 @dataclass(frozen=True)
@@ -33,9 +19,26 @@ class Leaderboard:
     """The ranking of one search."""
 
     metric: str
-    run_id: str
-    """The parent run."""
-    places: tuple[Place, ...]
+    trials: tuple[Trial, ...]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """For each trial its rank, figures, flat parameters and child run."""
+        return [self._line(rank, trial) for rank, trial in enumerate(self.trials, 1)]
+
+    def _line(self, rank: int, trial: Trial) -> dict[str, Any]:
+        figure, training = f"val_{self.metric}", f"training_{self.metric}"
+        spread = {name: trial.metrics[name] for name in (f"{figure}_std",) if name in trial.metrics}
+        return {
+            "rank": rank,
+            "trial": trial.tid,
+            "estimator": trial.family,
+            figure: trial.figure,
+            **spread,  # of folds
+            training: trial.metrics.get(training),
+            "duration_s": trial.duration_s,
+            "run_id": trial.run_id,
+            **trial.own,
+        }
 
 
 def newest(name: str) -> Leaderboard:
@@ -47,30 +50,14 @@ def newest(name: str) -> Leaderboard:
     run = tracking.find_run(name, tracking.NAME, name)
     if run is None:
         raise UserError(f"{name} was never trained.", fix=typed(f"run {name}"))
-    return of_run(tracking.reference(run))
+    reference = tracking.reference(run)
+    metric = resolved.read(reference.pipeline).metric.name
+    return Leaderboard(metric, tuple(ranked(read(reference.run_id))))
 
 
-def of_run(run: RunRef) -> Leaderboard:
-    """The leaderboard of one run; ties go to the shorter, then the earlier trial."""
-    metric = resolved.read(run.pipeline).metric.name
-    with closing(database.connect(application="leaderboard")) as connection:
-        cursor = connection.cursor()
-        cursor.execute(
-            "select tid, params, figure, metrics, run_id from trial"
-            " where search = %s and outcome = 'finished'"
-            " order by loss, (metrics->>'duration_s')::float8, tid",
-            (run.run_id,),
-        )
-        places = tuple(
-            Place(
-                trial=tid,
-                estimator=params.pop(ESTIMATOR),
-                params=params,
-                validation=figure,
-                training=figures.get(f"training_{metric}"),
-                duration_s=figures["duration_s"],
-                run_id=child,
-            )
-            for tid, params, figure, figures, child in cursor.fetchall()
-        )
-    return Leaderboard(metric, run.run_id, places)
+def write_csv(stream: IO[str], lines: Sequence[Mapping[str, Any]]) -> None:
+    """Write the lines with a column for every parameter that any trial has."""
+    columns: Iterable[str] = dict.fromkeys(key for line in lines for key in line)
+    writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)

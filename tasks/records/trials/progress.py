@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import closing
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-from tasks.base.errors import UserError
-from tasks.clients.database import connect
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
+from tasks.records.trials.table import Trial, ranked, read
+
+LAST_ERRORS = 3
 
 
 @dataclass(frozen=True)
@@ -21,61 +20,47 @@ class Summary:
     finished: int
     failed: int
     killed: int
-    best: float | None
-    """The best figure, in the metric's unit."""
-    best_trial: int | None
-    best_params: Mapping[str, Any]
+    best: Trial | None
     errors: tuple[str, ...]
     """The first lines of the last few errors."""
 
+    @property
+    def recorded(self) -> int:
+        """How many trials have an outcome."""
+        return self.finished + self.failed + self.killed
+
 
 def total(pipeline: Pipeline) -> int:
-    """How many trials a search has when its time is not cut: a grid may have fewer than asked."""
-    trials = pipeline.search.trials
-    if pipeline.search.algorithm != "grid":
-        return trials
-    grid = space.grid(space.parse(pipeline.search.space))
-    return min(trials, grid.size)
+    """How many trials a search has unless its time runs out: a grid can have fewer than asked."""
+    return min(pipeline.search.trials, _grid_size(pipeline))
 
 
 def untried(pipeline: Pipeline) -> str:
-    """In words, what of a grid `trials` leaves out; empty when it is nothing."""
-    if pipeline.search.algorithm != "grid":
-        return ""
-    trials, size = pipeline.search.trials, space.grid(space.parse(pipeline.search.space)).size
-    return "" if trials >= size else f"{trials} trials leave out {size - trials} points of the grid"
+    """In words, how much of a grid `trials` leaves out; empty if nothing."""
+    trials = pipeline.search.trials
+    left_out = _grid_size(pipeline) - trials
+    return f"{trials} trials leave out {left_out} points of the grid" if left_out > 0 else ""
+
+
+def _grid_size(pipeline: Pipeline) -> int:
+    """How many points the grid has; without a grid, as many as there are trials."""
+    search = pipeline.search
+    return (
+        space.grid(space.parse(search.space)).size if search.algorithm == "grid" else search.trials
+    )
 
 
 def summary(search: str) -> Summary:
     """The state of the search whose parent run is `search`."""
-    with closing(connect(application="progress")) as connection, connection.cursor() as cursor:
-        cursor.execute(
-            "select count(*), count(*) filter (where outcome = 'finished'),"
-            " count(*) filter (where outcome = 'failed'),"
-            " count(*) filter (where outcome = 'killed') from trial where search = %s",
-            (search,),
-        )
-        asked, finished, failed, killed = cursor.fetchall()[0]
-        cursor.execute(
-            "select figure, tid, params from trial where search = %s and loss is not null"
-            " order by loss, (metrics->>'duration_s')::float8, tid limit 1",
-            (search,),
-        )
-        best, best_trial, best_params = next(iter(cursor.fetchall()), (None, None, {}))
-        cursor.execute(
-            "select tid, split_part(error, e'\\n', 1) from trial"
-            " where search = %s and error is not null order by ended_at desc limit 3",
-            (search,),
-        )
-        errors = tuple(f"trial {tid}: {error}" for tid, error in cursor.fetchall())
-    return Summary(asked, finished, failed, killed, best, best_trial, best_params, errors)
-
-
-def trial_params(search: str, tid: int, node: space.Node) -> dict[str, Any]:
-    """The nested parameters of a trial."""
-    with closing(connect(application="progress")) as connection, connection.cursor() as cursor:
-        cursor.execute("select vals from trial where search = %s and tid = %s", (search, tid))
-        found = cursor.fetchall()
-    if not found:
-        raise UserError(f"The 'trial' of search {search} must be one that was asked. Got {tid}.")
-    return space.evaluate(node, found[0][0])
+    trials = read(search)
+    counts = Counter(trial.outcome for trial in trials)
+    errors = [(t.ended, t.tid, t.error) for t in trials if t.ended is not None and t.error]
+    latest = sorted(errors, reverse=True)[:LAST_ERRORS]
+    return Summary(
+        asked=len(trials),
+        finished=counts["finished"],
+        failed=counts["failed"],
+        killed=counts["killed"],
+        best=next(iter(ranked(trials)), None),
+        errors=tuple(f"trial {tid}: {error.splitlines()[0]}" for _, tid, error in latest),
+    )

@@ -1,4 +1,4 @@
-"""Random numbers of a trial: they depend on the search's seed and the trial's number alone."""
+"""Random numbers of a trial. They depend only on the search's seed and the trial's number."""
 
 from __future__ import annotations
 

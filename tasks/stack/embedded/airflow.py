@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from dotenv import dotenv_values
+from pydantic import SecretStr
 
-from tasks.base.errors import MlopsError, UnavailableError
+from tasks.base.errors import MlopsError
 from tasks.base.process import cores
 from tasks.base.settings import REPOSITORY, settings
+from tasks.clients.orchestrator import Airflow
 from tasks.stack.embedded.home import write_private
 from tasks.stack.embedded.logs import tail
 from tasks.stack.embedded.program import Program, child_command
 from tasks.stack.embedded.services import ADMIN, Stack, database_url
-
-POOL = "training"
-"""Limits how many search slots run at once, over all DAGs."""
 
 COMMON = Path(__file__).parents[1] / "airflow.env"
 """The settings that are the same on both stacks."""
@@ -112,38 +109,15 @@ def finish_migration(stack: Stack, process: subprocess.Popen[bytes] | None) -> N
 
 
 def create_pool(stack: Stack) -> None:
-    """Create the pool `training` with one slot per core; an existing pool stays as it is."""
-    token = _post(
-        stack, "/airflow/auth/token", {"username": ADMIN, "password": stack.secrets.airflow_admin}
+    """Create the pool of the search slots, with one slot per core; an existing pool stays as it is."""
+    where = settings().model_copy(
+        update={
+            "airflow_url": stack.url("airflow"),
+            "airflow_user": ADMIN,
+            "airflow_password": SecretStr(stack.secrets.airflow_admin),
+        }
     )
-    pool = {
-        "name": POOL,
-        "slots": cores(),
-        "description": "Search slots",
-        "include_deferred": False,
-    }
-    _post(stack, "/airflow/api/v2/pools", pool, token["access_token"])
-
-
-def _post(stack: Stack, path: str, body: dict[str, Any], token: str | None = None) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", stack.ports.airflow, timeout=30)
-    headers = {"Content-Type": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    try:
-        connection.request("POST", path, json.dumps(body), headers)
-        answer = connection.getresponse()
-        content = answer.read()
-    except (OSError, http.client.HTTPException) as err:
-        raise UnavailableError("Airflow's api-server does not answer.", why=repr(err)) from err
-    finally:
-        connection.close()
-    if answer.status not in (http.client.OK, http.client.CREATED, http.client.CONFLICT):
-        raise MlopsError(
-            f"Airflow refused POST {path} with status {answer.status}.",
-            why=content.decode(errors="replace")[:500],
-        )
-    return json.loads(content)
+    Airflow(where).create_pool(cores())
 
 
 def _marker(stack: Stack) -> Path:

@@ -1,4 +1,4 @@
-"""The line that follows a DAG run, of given answers of Airflow's: tests/chain has real ones."""
+"""The progress line of a DAG run, from made-up answers of Airflow; tests/chain has real ones."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def line(
     return progress.line.plain
 
 
-def test_it_says_behind_which_run_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_names_the_run_that_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line(monkeypatch, {}, active="run_1").endswith("waits for run_1 to end")
     assert "waits" not in line(monkeypatch, {"prepare": None})
     assert "waits" not in line(monkeypatch, {"prepare": "running"}, active="run_1")
 
 
-def test_it_says_what_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = line(monkeypatch, {"prepare": "up_for_retry", "select": None})
-    assert "▸ prepare" in said
-    assert said.endswith("prepare failed and is tried again soon")
+def test_the_line_names_a_stage_to_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = line(monkeypatch, {"prepare": "up_for_retry", "select": None})
+    assert "▸ prepare" in shown
+    assert shown.endswith("prepare failed and will be retried soon")
 
 
 def test_only_what_failed_is_crossed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     states = {"prepare": "failed", "search": "upstream_failed", "finish": "success"}
-    said = line(monkeypatch, states)
-    assert "✗ prepare" in said
-    assert "· search" in said
-    assert "✓ finish" in said
+    shown = line(monkeypatch, states)
+    assert "✗ prepare" in shown
+    assert "· search" in shown
+    assert "✓ finish" in shown

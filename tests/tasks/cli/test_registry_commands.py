@@ -19,15 +19,17 @@ from tasks.cli import registry as commands
 from tasks.clients import tracking
 from tasks.promote import promote
 from tasks.records import ledger, registry
-from tasks.records.trials.leaderboard import Leaderboard, Place
+from tasks.records.trials.leaderboard import Leaderboard
+from tests.tasks.records.trials import finished
 
 SHIPPED = "diabetes_progression"
+RIDGE = {"estimator": "ridge", "alpha": 0.123456}
+FOREST = {"estimator": "random_forest", "max_depth": 3}
 BOARD = Leaderboard(
     "rmse",
-    "parent",
     (
-        Place(4, "ridge", {"alpha": 0.123456}, 55.4321, 53.0, 0.25, "child"),
-        Place(0, "random_forest", {"max_depth": 3}, 60.0, None, 1.5, None),
+        finished(4, RIDGE, 55.4321, {"training_rmse": 53.0, "duration_s": 0.25}, "child"),
+        finished(0, FOREST, 60.0, {"duration_s": 1.5}),
     ),
 )
 
@@ -40,7 +42,7 @@ def invoke(*arguments: str) -> Any:
 
 @pytest.fixture
 def name(servers: Settings) -> str:
-    """A model with two promotions behind it, and no pipeline file any more."""
+    """A model with two promotions, whose pipeline file is gone."""
     name = f"cli_{uuid4().hex[:8]}"
     client = tracking.client()
     client.create_registered_model(name)
@@ -80,18 +82,18 @@ def test_history_shows_who_did_what_and_why(name: str, monkeypatch: pytest.Monke
 
 
 def test_history_as_json_is_the_ledger(name: str) -> None:
-    found = json.loads(invoke("history", name, "--json").stdout)
-    assert [entry["kind"] for entry in found] == ["moved", "intent", "moved", "intent"]
-    assert found == [entry.model_dump(mode="json") for entry in ledger.history(name)]
+    entries = json.loads(invoke("history", name, "--json").stdout)
+    assert [entry["kind"] for entry in entries] == ["moved", "intent", "moved", "intent"]
+    assert entries == [entry.model_dump(mode="json") for entry in ledger.history(name)]
     assert len(json.loads(invoke("history", name, "--json", "--limit", "1").stdout)) == 1
 
 
 def test_rollback_moves_the_alias_and_says_that_the_endpoint_must_follow(name: str) -> None:
-    done = invoke("rollback", name, "--reason", "it errs")
-    assert done.exit_code == 0
+    result = invoke("rollback", name, "--reason", "it errs")
+    assert result.exit_code == 0
     assert registry.aliases(name) == {"champion": 1}
-    assert "version 1" in done.stdout
-    assert f"deploy__{name} could not be started" in done.stderr  # Airflow does not run here
+    assert "version 1" in result.stdout
+    assert f"deploy__{name} could not be started" in result.stderr  # Airflow does not run here
     newest = ledger.history(name)[0]
     assert (newest.kind, newest.to_version, newest.reason) == ("moved", 1, "it errs")
     assert newest.actor
@@ -111,7 +113,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(command: str) -> None:
     assert SHIPPED in error.fix
 
 
-def test_the_leaderboard_of_a_stack_that_is_down_tells_the_way_out_at_once(
+def test_the_leaderboard_names_the_fix_at_once_when_the_stack_is_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried: list[int] = []

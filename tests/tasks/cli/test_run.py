@@ -20,19 +20,19 @@ def invoke(*words: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow is another test's matter: tests/chain has it."""
+    """No Airflow runs here; tests/chain has it."""
     monkeypatch.setattr(command, "start", lambda *_: "manual__1")
 
 
 def test_a_watched_promotion_ends_with_what_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    came = {"text": "passed", "promoted": True, "version": 3}
+    outcome = {"text": "passed", "promoted": True, "version": 3}
     waited: list[tuple[str, int]] = []
     monkeypatch.setattr(command, "follow", lambda *_, **__: "success")
-    monkeypatch.setattr(command, "outcome", lambda *_: came)
+    monkeypatch.setattr(command, "outcome", lambda *_: outcome)
     monkeypatch.setattr(command, "until_served", lambda *what: waited.append(what))
-    said = " ".join(invoke("--wait").stdout.split())
+    printed = " ".join(invoke("--wait").stdout.split())
     assert waited == [(NAME, 3)]
-    assert f"Version 3 is champion and served; try ./mlops predict {NAME} FILE" in said
+    assert f"Version 3 is champion and served; try ./mlops predict {NAME} FILE" in printed
 
 
 def test_ctrl_c_says_that_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +40,6 @@ def test_ctrl_c_says_that_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "follow", interrupted)
-    done = invoke("--wait")
-    assert done.exit_code == 130
-    assert "manual__1 goes on in Airflow" in " ".join(done.stderr.split())
+    result = invoke("--wait")
+    assert result.exit_code == 130
+    assert "manual__1 continues in Airflow" in " ".join(result.stderr.split())

@@ -19,45 +19,49 @@ AIRFLOW = """
 import json
 from airflow.sdk import Connection
 uri = {uri!r}
-theirs = Connection(conn_id="x", uri=uri)
+connection = Connection(conn_id="x", uri=uri)
 nested = Connection(conn_id="x", conn_type="aws", extra='{{"a": {{"b": 1}}, "region_name": "r"}}')
-print(json.dumps([theirs.to_dict(), theirs.as_json(), nested.get_uri()]))
+print(json.dumps([connection.to_dict(), connection.as_json(), nested.get_uri()]))
 """
 
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, str]:
-    """What Airflow reads in the URI, and what it writes: that as JSON, another as a URI."""
-    done = subprocess.run(
+    """The fields that Airflow reads in the URI, then a JSON text and a URI that it writes."""
+    printed = subprocess.run(
         [sys.executable, "-c", AIRFLOW.format(uri=URI)],
         env=os.environ | {"AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow"))},
         capture_output=True,
         text=True,
         check=True,
-    )
-    fields, text, uri = json.loads(done.stdout.splitlines()[-1])
+    ).stdout
+    fields, text, uri = json.loads(printed.splitlines()[-1])
     return fields, text, uri
 
 
 def test_connections_are_read_as_airflow_writes_them(
     airflow: tuple[dict[str, Any], str, str],
 ) -> None:
-    theirs, text, nested = airflow
-    for ours in (find("x", KINDS, lambda _: URI), find("x", KINDS, lambda _: text)):
-        assert ours.password is not None
-        assert ours.password.get_secret_value() == theirs["password"] == "p@ss/w#rd"
-        assert ours.extra == theirs["extra"] == {"sslmode": "require"}
-        for name, field in (("host", "host"), ("port", "port"), ("login", "login")):
-            assert getattr(ours, name) == theirs[field]
-        assert ours.database == theirs["schema"] == "sales"
-    found = find("x", frozenset({"aws"}), lambda _: nested)
-    assert found.extra == {"a": {"b": 1}, "region_name": "r"}
+    fields, text, nested = airflow
+    for connection in (find("x", KINDS, lambda _: URI), find("x", KINDS, lambda _: text)):
+        assert connection.password is not None
+        assert connection.password.get_secret_value() == fields["password"] == "p@ss/w#rd"
+        assert connection.extra == fields["extra"] == {"sslmode": "require"}
+        for name, key in (("host", "host"), ("port", "port"), ("login", "login")):
+            assert getattr(connection, name) == fields[key]
+        assert connection.database == fields["schema"] == "sales"
+    connection = find("x", frozenset({"aws"}), lambda _: nested)
+    assert connection.extra == {"a": {"b": 1}, "region_name": "r"}
 
 
 def test_extra_may_be_text_within_json() -> None:
     text = json.dumps({"conn_type": "postgres", "host": "h", "extra": '{"sslmode": "prefer"}'})
-    found = find("x", KINDS, lambda _: text)
-    assert (found.host, found.option("sslmode"), found.option("none")) == ("h", "prefer", None)
+    connection = find("x", KINDS, lambda _: text)
+    assert (connection.host, connection.option("sslmode"), connection.option("none")) == (
+        "h",
+        "prefer",
+        None,
+    )
 
 
 def test_the_environment_holds_connections_by_airflows_convention(
@@ -89,6 +93,6 @@ def test_what_cannot_be_read_is_not_shown(text: str) -> None:
 
 
 def test_a_connection_does_not_show_its_secrets() -> None:
-    found = find("x", KINDS, lambda _: URI.replace("sslmode=require", "token=hidden"))
-    assert "p@ss" not in repr(found)
-    assert "hidden" not in repr(found)
+    connection = find("x", KINDS, lambda _: URI.replace("sslmode=require", "token=hidden"))
+    assert "p@ss" not in repr(connection)
+    assert "hidden" not in repr(connection)

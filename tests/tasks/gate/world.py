@@ -16,7 +16,15 @@ from tasks.clients import store, tracking
 from tasks.data import units as hashing
 from tasks.pipeline.schema import Column, Data, Gate, Metric, Pipeline, Search, Source, Split
 from tasks.records import ledger, resolved
-from tasks.records.snapshots import UNIT, Dropped, Manifest, Units, now, write_manifest, write_part
+from tasks.records.snapshots import (
+    UNIT,
+    Dropped,
+    Manifest,
+    Units,
+    current_time,
+    write_manifest,
+    write_part,
+)
 
 RULES = Gate(resamples=500)
 
@@ -65,7 +73,7 @@ class World:
             name=self.name,
             address=uuid4().hex,
             uri=f"{folder}/manifest.json",
-            created_at=now(),
+            created_at=current_time(),
             target="y",
             task=self.task,
             columns=pipeline.data.columns,

@@ -21,7 +21,7 @@ def name(servers: Settings) -> str:
 
 
 def parent(name: str, direction: Any = "minimize") -> str:
-    """A run of a pipeline that was just begun; returns its id."""
+    """Start a run of a pipeline; returns its id."""
     pipeline = Pipeline(
         name=name,
         description="d",
@@ -46,7 +46,7 @@ def parent(name: str, direction: Any = "minimize") -> str:
 
 
 def trial(search: str, tid: int, figure: float | None, seconds: float = 1.0, sign: int = 1) -> None:
-    """A trial of the table; without a figure it failed."""
+    """Write a trial to the table; without a figure it failed."""
     metric = "rmse" if sign > 0 else "r2"
     metrics = {"duration_s": seconds, f"training_{metric}": 0.5}
     finished = figure is not None
@@ -72,25 +72,25 @@ def test_the_best_is_first_and_ties_go_to_the_shorter_then_the_earlier(name: str
         trial(search, tid, figure, seconds)
     trial(search, 5, None)
     board = leaderboard.newest(name)
-    assert (board.metric, board.run_id) == ("rmse", search)
-    assert [place.trial for place in board.places] == [3, 2, 4, 1, 0]
-    first = board.places[0]
-    assert (first.estimator, first.params) == ("ridge", {"alpha": 3})
-    assert (first.validation, first.training, first.duration_s) == (1, 0.5, 1)
+    assert board.metric == "rmse"
+    assert [trial.tid for trial in board.trials] == [3, 2, 4, 1, 0]
+    first = board.trials[0]
+    assert (first.family, first.own) == ("ridge", {"alpha": 3})
+    assert (first.score, first.metrics["training_rmse"], first.duration_s) == (1, 0.5, 1)
 
 
 def test_a_metric_to_maximize_ranks_the_largest_first(name: str) -> None:
     search = parent(name, "maximize")
     for tid, figure in enumerate((0.1, 0.9, 0.5)):
         trial(search, tid, figure, sign=-1)
-    assert [place.validation for place in leaderboard.newest(name).places] == [0.9, 0.5, 0.1]
+    assert [trial.score for trial in leaderboard.newest(name).trials] == [0.9, 0.5, 0.1]
 
 
 def test_only_the_newest_run_counts(name: str) -> None:
     trial(parent(name), 0, 1.0)
-    assert len(leaderboard.newest(name).places) == 1
+    assert len(leaderboard.newest(name).trials) == 1
     parent(name)
-    assert leaderboard.newest(name).places == ()
+    assert leaderboard.newest(name).trials == ()
 
 
 def test_a_pipeline_that_never_ran_says_so(name: str) -> None:

@@ -17,7 +17,7 @@ def name(database: Settings) -> str:
 
 
 def write(name: str, key: str, **fields: Any) -> bool:
-    known = {
+    defaults = {
         "kind": "decision",
         "pipeline": name,
         "actor": "ann",
@@ -27,7 +27,7 @@ def write(name: str, key: str, **fields: Any) -> bool:
         "evidence": {"test": "abc"},
         "key": f"{name}:{key}",
     }
-    return ledger.append(**known | fields)
+    return ledger.append(**defaults | fields)
 
 
 def test_history_is_newest_first_and_complete(name: str) -> None:
@@ -48,14 +48,14 @@ def test_the_same_key_writes_once(name: str) -> None:
     assert write(name, "k", reason="first")
     assert not write(name, "k", reason="second")
     assert [entry.reason for entry in ledger.history(name)] == ["first"]
-    found = ledger.find(f"{name}:k")
-    assert found is not None
-    assert found.reason == "first"
+    entry = ledger.find(f"{name}:k")
+    assert entry is not None
+    assert entry.reason == "first"
     assert ledger.find(f"{name}:other") is None
 
 
 @pytest.mark.parametrize(
-    ("kinds", "open_"),
+    ("kinds", "is_open"),
     [
         ([], False),
         (["intent"], True),
@@ -67,13 +67,13 @@ def test_the_same_key_writes_once(name: str) -> None:
     ],
 )
 def test_an_intention_is_open_until_it_is_moved_or_undone(
-    name: str, kinds: list[ledger.Kind], open_: bool
+    name: str, kinds: list[ledger.Kind], is_open: bool
 ) -> None:
     for number, kind in enumerate(kinds):
         write(name, str(number), kind=kind)
-    found = ledger.interrupted(name)
-    assert (found is not None) is open_
-    assert found is None or found.kind == "intent"
+    intent = ledger.interrupted(name)
+    assert (intent is not None) is is_open
+    assert intent is None or intent.kind == "intent"
 
 
 def test_decisions_on_a_test_part_are_counted(name: str) -> None:

@@ -23,8 +23,8 @@ def name(servers: Settings) -> str:
 
 
 def stages(name: str) -> list[str | None]:
-    found = registry.versions(name)
-    return [found[number].tags.get(tracking.STAGE) for number in sorted(found)]
+    versions = registry.versions(name)
+    return [versions[number].tags.get(tracking.STAGE) for number in sorted(versions)]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_stage_follows_from_aliases_and_decision(
     assert registry.stage(5, marks, passed) == stage
 
 
-def test_a_model_that_is_not_there_has_nothing(servers: Settings) -> None:
+def test_a_missing_model_has_no_aliases_and_no_versions(servers: Settings) -> None:
     assert registry.aliases("no_such_model") == {}
     assert registry.versions("no_such_model") == {}
     assert registry.version("no_such_model", 1) is None

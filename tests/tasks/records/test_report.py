@@ -1,4 +1,4 @@
-"""The report of trials that are made up, each kind that a search may leave."""
+"""The report of made-up trials, of every kind that a search can leave."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from tasks.base.refs import RunRef
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.records import report
-from tasks.records.report import charts, importance, trials
+from tasks.records.report import charts, importance
 from tasks.records.report.charts import shown_range
-from tasks.records.report.trials import ABSENT, Column, Trial
+from tasks.records.report.columns import ABSENT, Column, log_scaled
+from tasks.records.trials.table import Trial, ranked
+from tests.tasks.records.trials import finished
 from tests.tasks.search.searches import pipeline
 
 RUN = RunRef(name="x", run_id="abc", pipeline="s3://p", snapshot="s3://s")
@@ -26,10 +28,12 @@ PLOTS = ("families.png", "parallel_coordinates.png", "score_over_trials.png")
 
 
 def trial(tid: int, score: float | None, outcome: str = "finished", **params: Any) -> Trial:
-    metrics = {"duration_s": 0.1 * tid}
-    error = None if score is not None else "ValueError: <b>no</b>\ntrace"
     params = {"estimator": "ridge", **params}
-    return Trial(tid, params, outcome, score, score, metrics, error, None, f"run{tid}", {})
+    made = finished(tid, params, score or 0.0, {"duration_s": 0.1 * tid}, f"run{tid}")
+    if score is not None:
+        return made
+    error = "ValueError: <b>no</b>\ntrace"
+    return replace(made, outcome=outcome, loss=None, figure=None, error=error)
 
 
 def many(count: int) -> list[Trial]:
@@ -61,19 +65,19 @@ def many(count: int) -> list[Trial]:
 )
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_whatever_a_search_leaves(every: list[Trial], direction: str) -> None:
+def test_any_search_has_a_report(every: list[Trial], direction: str) -> None:
     metric = pipeline().metric.model_copy(update={"direction": direction})
-    of = pipeline().model_copy(update={"metric": metric})
+    definition = pipeline().model_copy(update={"metric": metric})
 
-    files = report.files(RUN, of, every)
+    files = report.files(RUN, definition, every)
 
     assert set(files) == {*PLOTS, "report.html", "leaderboard.csv"}
     for name in PLOTS:
         image = Image.open(io.BytesIO(files[name]))
         assert image.width > 900
         assert len(image.convert("L").getcolors() or []) > 5  # not empty
-    finished = [one for one in every if one.loss is not None]
-    assert files["leaderboard.csv"].decode().count("\n") == len(finished) + 1
+    scored = [trial for trial in every if trial.loss is not None]
+    assert files["leaderboard.csv"].decode().count("\n") == len(scored) + 1
 
 
 def test_the_page_needs_nothing_else_and_shows_text_as_text() -> None:
@@ -116,14 +120,14 @@ def named(description: str) -> Pipeline:
 
 
 def test_importance_finds_the_parameter_that_matters() -> None:
-    ranking = trials.ranked(many(60))
+    ranking = ranked(many(60))
 
-    found = importance.of_parameters("ridge", ranking, {("ridge", "alpha")})
+    alpha = importance.of_parameters("ridge", ranking, {("ridge", "alpha")})
 
-    assert found is not None
-    assert found.explained is not None
-    assert found.explained > 0.7
-    shares = dict(found.shares)
+    assert alpha is not None
+    assert alpha.explained is not None
+    assert alpha.explained > 0.7
+    shares = dict(alpha.shares)
     assert shares["alpha"] > 0.9
     assert sum(shares.values()) == pytest.approx(1)
 
@@ -134,10 +138,10 @@ def test_importance_of_the_family() -> None:
         trial(tid, float(generator.normal(10 * (tid % 2))), estimator=("good", "bad")[tid % 2])
         for tid in range(40)
     ]
-    found = importance.of_families(trials.ranked(every))
-    assert found is not None
-    assert found.explained is not None
-    assert 0.5 < found.explained < 1
+    family = importance.of_families(ranked(every))
+    assert family is not None
+    assert family.explained is not None
+    assert 0.5 < family.explained < 1
 
 
 def test_importance_says_when_it_cannot_tell() -> None:
@@ -145,19 +149,19 @@ def test_importance_says_when_it_cannot_tell() -> None:
     few, equal = many(9), [trial(tid, 1.0, alpha=float(tid)) for tid in range(12)]
     chance = [trial(tid, float(generator.normal()), alpha=float(tid % 5)) for tid in range(40)]
 
-    told = importance.of_parameters("ridge", trials.ranked(few), set())
-    assert told is not None
-    assert told.why == "Too few finished trials to tell: 9 of at least 10."
-    told = importance.of_parameters("ridge", trials.ranked(equal), set())
-    assert told is not None
-    assert told.why == "All its trials have the same figure."
-    told = importance.of_parameters("ridge", trials.ranked(chance), set())
-    assert told is not None
-    assert told.explained is not None
-    assert told.explained < importance.LEAST
-    assert told.shares == ()
+    result = importance.of_parameters("ridge", ranked(few), set())
+    assert result is not None
+    assert result.why == "Too few finished trials to tell: 9 of at least 10."
+    result = importance.of_parameters("ridge", ranked(equal), set())
+    assert result is not None
+    assert result.why == "All its trials have the same figure."
+    result = importance.of_parameters("ridge", ranked(chance), set())
+    assert result is not None
+    assert result.explained is not None
+    assert result.explained < importance.LEAST
+    assert result.shares == ()
     assert importance.of_parameters("ridge", [trial(0, 1.0)], set()) is None
-    assert importance.of_families(trials.ranked(few)) is None
+    assert importance.of_families(ranked(few)) is None
 
 
 def test_log_scales_of_the_space_under_flat_names() -> None:
@@ -173,7 +177,7 @@ def test_log_scales_of_the_space_under_flat_names() -> None:
             },
         ]
     }
-    assert trials.log_scaled(space.parse(raw)) == {("a", "rate"), ("b", "optimizer.rate")}
+    assert log_scaled(space.parse(raw)) == {("a", "rate"), ("b", "optimizer.rate")}
 
 
 def test_numbers_of_a_mixed_parameter_keep_their_order() -> None:
@@ -185,7 +189,7 @@ def test_numbers_of_a_mixed_parameter_keep_their_order() -> None:
     assert max(numbers[[1, 3, 4, 5]]) < 0.5
 
 
-def test_an_axis_of_scores_leaves_out_what_went_astray() -> None:
+def test_an_axis_of_scores_leaves_out_outliers() -> None:
     scores = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 1000.0]
     low, high = shown_range(scores, minimizes=True)
     assert low == 1.0

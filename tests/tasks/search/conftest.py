@@ -1,4 +1,4 @@
-"""The servers, with what a search of the tests needs in them."""
+"""The servers that a search of the tests needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tasks.search import searches
 
 @pytest.fixture(scope="session")
 def stack(servers: Settings) -> Iterator[Supervisor]:
-    """The servers, to be stopped and started; what remembers their addresses begins afresh."""
+    """The servers, to be stopped and started; caches of their addresses are cleared."""
     store.client.cache_clear()
     tracking.client.cache_clear()
     searches.snapshot.cache_clear()

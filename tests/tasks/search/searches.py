@@ -1,4 +1,4 @@
-"""Searches to test with: real data, real fits, slots as processes of their own."""
+"""Searches for tests: real data, real fits, slots as processes of their own."""
 
 from __future__ import annotations
 
@@ -62,15 +62,18 @@ def pipeline(name: str = "diabetes", **search: Any) -> Pipeline:
 @cache
 def snapshot(validation: float = 0.2) -> str:
     """URI of the snapshot's manifest."""
-    of = pipeline()
-    return made(of.model_copy(update={"split": Split(validation=validation)})).uri
+    return made(pipeline().model_copy(update={"split": Split(validation=validation)})).uri
 
 
-def begin(of: Pipeline) -> RunRef:
-    """A parent run for a new search."""
-    run = tracking.client().create_run(tracking.experiment(of.name), run_name=uuid.uuid4().hex)
+def begin(definition: Pipeline) -> RunRef:
+    """Make a parent run for a new search."""
+    name = definition.name
+    run = tracking.client().create_run(tracking.experiment(name), run_name=uuid.uuid4().hex)
     return RunRef(
-        name=of.name, run_id=run.info.run_id, pipeline=resolved.write(of), snapshot=snapshot()
+        name=name,
+        run_id=run.info.run_id,
+        pipeline=resolved.write(definition),
+        snapshot=snapshot(),
     )
 
 
@@ -82,7 +85,7 @@ def slot_of(run: RunRef, number: int = 0) -> SlotRef:
 def start(
     run: RunRef, log: Path, number: int = 0, code: Path = REPOSITORY, guard_s: int = 10
 ) -> subprocess.Popen[bytes]:
-    """A slot as Airflow runs it: a process of its own, which a guardian watches."""
+    """Start a slot as Airflow does: a process of its own, watched by a guardian."""
     with log.open("ab") as file:
         return spawn(run, file, number, code, guard_s)
 
@@ -90,7 +93,7 @@ def start(
 def spawn(
     run: RunRef, log: IO[bytes], number: int, code: Path = REPOSITORY, guard_s: int = 10
 ) -> subprocess.Popen[bytes]:
-    """Start this module of the copy of the repository in `code` as a program."""
+    """Start this module as a program, from the copy of the repository in `code`."""
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.tasks.search.searches"),
@@ -119,14 +122,14 @@ def rows(search: str, columns: str = "tid, vals, outcome, loss") -> list[tuple[A
 
 def children(run: RunRef) -> list[Run]:
     """All child runs, by trial."""
-    found = tracking.client().search_runs(
+    runs = tracking.client().search_runs(
         [tracking.experiment(run.name)], f"tags.`{tracking.PARENT}` = '{run.run_id}'"
     )
-    return sorted(found, key=lambda child: int(child.data.tags[tracking.TRIAL]))
+    return sorted(runs, key=lambda child: int(child.data.tags[tracking.TRIAL]))
 
 
 def main() -> None:
-    """One slot."""
+    """Run one slot."""
     import faulthandler
     import logging
     import signal
@@ -135,7 +138,7 @@ def main() -> None:
     from tasks.search import search
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    faulthandler.register(signal.SIGUSR1)  # where it hangs, should it hang
+    faulthandler.register(signal.SIGUSR1)  # shows where it hangs
     with guarded(int(sys.argv[2])):
         print(search(SlotRef.model_validate_json(sys.argv[1])))
 

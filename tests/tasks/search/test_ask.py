@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from tasks.base.errors import UserError
 from tasks.pipeline import space
 from tasks.pipeline.schema import Pipeline
 from tasks.records.trials.seeds import trial_seed
+from tasks.records.trials.table import Row
 from tasks.search.ask import Asker, History
 from tasks.search.points import first_points, point
-from tasks.search.table import Row, Vals
+from tasks.search.table import Vals
 from tests.tasks.search.searches import pipeline
 
 GRID = {
@@ -27,26 +29,26 @@ GRID = {
 
 
 def loss_of(asker: Asker, vals: Vals) -> float | None:
-    """A pretended fit: some values fail."""
+    """The loss of a made-up fit; some values fail."""
     params = space.evaluate(asker.node, vals)
     if params["estimator"] == "decision_tree":
         return None if params["max_depth"] > 9 else abs(params["max_depth"] - 4.0)
     return abs(math.log10(params["alpha"]) - 0.5)
 
 
-def told(asker: Asker, tid: int, vals: Vals) -> Row:
+def recorded(asker: Asker, tid: int, vals: Vals) -> Row:
     loss = loss_of(asker, vals)
-    return Row(tid, vals, "failed" if loss is None else "finished", loss, loss, 0)
+    return Row(tid, vals, "failed" if loss is None else "finished", loss, loss, 0.0, 0)
 
 
-def played(of: Pipeline, until: int, rows: dict[int, Row] | None = None) -> dict[int, Row]:
-    """The rows of a search with one slot, going on from what is recorded."""
-    asker, rows = Asker(of), dict(rows or {})
+def played(definition: Pipeline, until: int, rows: dict[int, Row] | None = None) -> dict[int, Row]:
+    """The rows of a search with one slot, continued from recorded rows."""
+    asker, rows = Asker(definition), dict(rows or {})
     for tid in range(until):
         if tid not in rows:
             history = History()
             history.update(rows.values())
-            rows[tid] = told(asker, tid, asker.ask(tid, history))
+            rows[tid] = recorded(asker, tid, asker.ask(tid, history))
     return rows
 
 
@@ -55,22 +57,22 @@ def played(of: Pipeline, until: int, rows: dict[int, Row] | None = None) -> dict
     seed=st.integers(0, 2**31), cut=st.integers(1, 29), algorithm=st.sampled_from(["tpe", "random"])
 )
 def test_interrupted_search_asks_for_the_same_points(seed: int, cut: int, algorithm: str) -> None:
-    of = pipeline(trials=30, seed=seed, algorithm=algorithm)
-    whole = played(of, 30)
+    definition = pipeline(trials=30, seed=seed, algorithm=algorithm)
+    whole = played(definition, 30)
 
-    first = played(of, cut)
+    first = played(definition, cut)
     through_the_table = {
         tid: Row(tid, json.loads(json.dumps(row.vals)), *list(vars(row).values())[2:])
         for tid, row in first.items()
     }
 
-    assert played(of, 30, through_the_table) == whole
+    assert played(definition, 30, through_the_table) == whole
 
 
 def test_other_seeds_ask_for_other_points() -> None:
-    seen = {json.dumps(played(pipeline(trials=8, seed=seed), 8)[7].vals) for seed in range(10)}
+    asked = {json.dumps(played(pipeline(trials=8, seed=seed), 8)[7].vals) for seed in range(10)}
 
-    assert len(seen) == 10
+    assert len(asked) == 10
 
 
 def test_every_trial_of_a_search_has_a_seed_of_its_own() -> None:
@@ -84,9 +86,11 @@ def test_every_trial_of_a_search_has_a_seed_of_its_own() -> None:
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 1000), data=st.data())
 def test_points_lie_in_the_space_and_survive_json(seed: int, data: st.DataObject) -> None:
-    of = pipeline(trials=40, seed=seed, algorithm=data.draw(st.sampled_from(["tpe", "random"])))
-    asker = Asker(of)
-    rows = played(of, 12)
+    definition = pipeline(
+        trials=40, seed=seed, algorithm=data.draw(st.sampled_from(["tpe", "random"]))
+    )
+    asker = Asker(definition)
+    rows = played(definition, 12)
     history = History()
     history.update(rows.values())
 
@@ -99,8 +103,8 @@ def test_points_lie_in_the_space_and_survive_json(seed: int, data: st.DataObject
 
 
 def test_the_answer_does_not_depend_on_how_the_history_was_read() -> None:
-    of = pipeline(trials=30)
-    asker, rows = Asker(of), list(played(of, 20).values())
+    definition = pipeline(trials=30)
+    asker, rows = Asker(definition), list(played(definition, 20).values())
     at_once, piecemeal = History(), History()
     at_once.update(rows)
     random.Random(0).shuffle(rows)
@@ -118,10 +122,10 @@ def history_of(rows: list[Row]) -> History:
 
 
 def into_failure(outcome: str | None, *, known: bool) -> float:
-    """How many of a search's later asks lie where trials do not finish.
+    """The share of a search's later points at which trials do not finish.
 
-    Larger alphas are better and better, up to 1; above, the outcome is `outcome`. `known` says
-    whether the history holds such trials.
+    Larger alphas are better, up to 1; above 1 the outcome is `outcome`. `known` says whether the
+    history holds such trials.
     """
     only_ridge = {"estimator": "ridge", "alpha": {"loguniform": [-7, 7]}}
     lost = 0
@@ -132,9 +136,9 @@ def into_failure(outcome: str | None, *, known: bool) -> float:
             alpha = vals["ridge.alpha"]
             loss = -math.log(alpha)
             if alpha < 1:
-                rows[tid] = Row(tid, vals, "finished", loss, loss, 0)
+                rows[tid] = Row(tid, vals, "finished", loss, loss, 0.0, 0)
             elif known:
-                rows[tid] = Row(tid, vals, outcome, None, None, 0)
+                rows[tid] = Row(tid, vals, outcome, None, None, 0.0, 0)
             lost += alpha >= 1 and tid >= 20
     return lost / 80
 
@@ -147,10 +151,10 @@ def test_points_that_failed_or_still_run_are_avoided(outcome: str | None) -> Non
 
 def tree(tid: int, depth: int, loss: float | None, outcome: str | None) -> Row:
     vals = {"estimator": 2, "decision_tree.max_depth": depth, "decision_tree.min_samples_leaf": 0}
-    return Row(tid, vals, outcome, loss, loss, 0)
+    return Row(tid, vals, outcome, loss, loss, 0.0, 0)
 
 
-def test_history_forgets_nothing_that_is_recorded() -> None:
+def test_history_keeps_recorded_trials() -> None:
     history = history_of([tree(0, 1, 5.0, "finished"), tree(1, 2, None, None)])
     assert (history.first, history.recorded(1)) == (1, False)
     assert history.asked(1) == tree(1, 2, None, None)
@@ -163,8 +167,15 @@ def test_history_forgets_nothing_that_is_recorded() -> None:
     assert history.best() == tree(1, 2, 4.0, "finished")
 
 
+def test_the_best_of_equal_trials_is_the_shorter_then_the_earlier() -> None:
+    equal = [
+        replace(tree(tid, 1, 5.0, "finished"), duration_s=s) for tid, s in enumerate((2, 1, 1))
+    ]
+    assert history_of([*equal, tree(3, 2, None, "failed")]).best() == equal[1]
+
+
 def test_tpe_finds_better_points_than_chance() -> None:
-    """Otherwise the history would not reach hyperopt."""
+    """If it did not, the history would not reach hyperopt."""
 
     def best(algorithm: str, seed: int) -> float:
         rows = played(pipeline(trials=60, seed=seed, algorithm=algorithm), 60).values()
@@ -199,13 +210,13 @@ def test_grid_takes_each_point_once_in_order() -> None:
 
 
 def test_a_trial_of_a_grid_is_the_products_index_whatever_the_files_points() -> None:
-    of = pipeline(
+    definition = pipeline(
         trials=3, algorithm="grid", space=GRID, points=[{"estimator": "ridge", "alpha": 10}]
     )
-    asker = Asker(of)
+    asker = Asker(definition)
 
     assert asker.total == 3
-    assert first_points(of, asker, DEFAULTS) == []
+    assert first_points(definition, asker, DEFAULTS) == []
     asked = [space.evaluate(asker.node, asker.ask(tid, History())) for tid in range(3)]
     assert asked == [{"estimator": "ridge", "alpha": alpha} for alpha in (0.1, 1, 10)]
 
@@ -226,14 +237,14 @@ CHAMPIONS = {"estimator": "elastic_net", "alpha": 0.25, "l1_ratio": 0.75}
 
 @pytest.fixture
 def champion(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Stands in for the look into MLflow, which `test_slot` makes for real."""
+    """Replaces the question to MLflow, which `test_slot` asks for real."""
     monkeypatch.setattr("tasks.search.points.champion", lambda _: CHAMPIONS)
     return CHAMPIONS
 
 
 def tried_first(trials: int, points: list[dict[str, Any]], **search: Any) -> list[dict[str, Any]]:
-    of = pipeline(trials=trials, points=points, **search)
-    return [dict(one.params) for one in first_points(of, Asker(of), DEFAULTS)]
+    definition = pipeline(trials=trials, points=points, **search)
+    return [dict(first.params) for first in first_points(definition, Asker(definition), DEFAULTS)]
 
 
 def test_search_begins_with_the_files_points_the_champions_and_the_defaults(

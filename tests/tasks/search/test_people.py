@@ -1,4 +1,4 @@
-"""A search from its file to what people look at on its runs."""
+"""A search from its file to what people see on its runs."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ LISTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("algorithm", ["grid", "random", "tpe"])
 def test_the_same_file_with_another_algorithm(algorithm: str) -> None:
-    of = pipeline(space=LISTS, algorithm=algorithm, trials=8)
+    definition = pipeline(space=LISTS, algorithm=algorithm, trials=8)
     grid = space.grid(space.parse(LISTS))
     product = [space.flatten(space.evaluate(grid.node, grid.at(at))) for at in range(grid.size)]
-    run = begin(of)
+    run = begin(definition)
 
     search(slot_of(run))
 
-    found = rows(run.run_id, "tid, outcome, params")
-    assert [row[:2] for row in found] == [(tid, "finished") for tid in range(total(of))]
-    tried = [row[2] for row in found]
+    recorded = rows(run.run_id, "tid, outcome, params")
+    assert [row[:2] for row in recorded] == [(tid, "finished") for tid in range(total(definition))]
+    tried = [row[2] for row in recorded]
     if algorithm == "grid":
         assert tried == product
         assert len(product) == 6
@@ -51,7 +51,7 @@ def test_the_same_file_with_another_algorithm(algorithm: str) -> None:
         assert len(tried) == 8
 
 
-def test_a_fit_that_does_not_converge_says_so_on_its_run() -> None:
+def test_a_fit_that_does_not_converge_has_a_warning_on_its_run() -> None:
     lasso = {"estimator": "elastic_net", "alpha": 1e-4, "max_iter": 1}
     run = begin(
         pipeline(trials=2, points=[lasso], space={"choice": [lasso, {"estimator": "linear"}]})
@@ -111,7 +111,7 @@ FLAT = {"optimizer.name", "optimizer.momentum.kind", "optimizer.momentum.beta", 
 
 
 @pytest.fixture(scope="module")
-def talked(stack: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRef, str]:
+def chatty(stack: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRef, str]:
     """A finished search over the nested space, and what its slot logged."""
     folder = tmp_path_factory.mktemp("chatty")
     optimizers: list[dict[str, Any]] = [
@@ -119,7 +119,7 @@ def talked(stack: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run
         {"name": "sgd", "momentum": {"kind": "none"}},
         {"name": "adam", "rate": 0.01},
     ]
-    points = [{"estimator": "chatty", "optimizer": one} for one in optimizers]
+    points = [{"estimator": "chatty", "optimizer": optimizer} for optimizer in optimizers]
     run = begin(pipeline(trials=8, space=NESTED, points=points))
     code = searches.copy_with_family(folder, "chatty", CHATTY)
     log = folder / "log"
@@ -127,8 +127,8 @@ def talked(stack: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run
     return run, log.read_text()
 
 
-def test_nested_parameters_have_flat_names(talked: tuple[RunRef, str], tmp_path: Path) -> None:
-    run, _ = talked
+def test_nested_parameters_have_flat_names(chatty: tuple[RunRef, str], tmp_path: Path) -> None:
+    run, _ = chatty
     best = select(run)
 
     path = tracking.client().download_artifacts(run.run_id, "leaderboard.csv", str(tmp_path))
@@ -151,9 +151,9 @@ def test_nested_parameters_have_flat_names(talked: tuple[RunRef, str], tmp_path:
 
 
 def test_warnings_reach_the_trials_run_and_noise_does_not_reach_the_log(
-    talked: tuple[RunRef, str],
+    chatty: tuple[RunRef, str],
 ) -> None:
-    run, log = talked
+    run, log = chatty
 
     tags = children(run)[0].data.tags
     assert tags["warnings"] == (
@@ -167,12 +167,12 @@ def test_warnings_reach_the_trials_run_and_noise_does_not_reach_the_log(
     assert summary.startswith("{'slot': 0, 'recorded': 8")
 
 
-def test_the_report_is_on_the_parent_run(talked: tuple[RunRef, str]) -> None:
-    run, _ = talked
+def test_the_report_is_on_the_parent_run(chatty: tuple[RunRef, str]) -> None:
+    run, _ = chatty
     select(run)
 
-    found = {entry.path for entry in tracking.client().list_artifacts(run.run_id)}
-    assert found >= {
+    paths = {entry.path for entry in tracking.client().list_artifacts(run.run_id)}
+    assert paths >= {
         "report.html", "leaderboard.csv", "families.png", "score_over_trials.png",
         "parallel_coordinates.png",
     }  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from tasks.base.errors import UnavailableError
 from tasks.base.refs import RunRef
 from tasks.clients import database, tracking
-from tasks.records.trials.publish import Desk, publish_rest
+from tasks.records.trials.publish import TrialPublisher, publish_rest
 from tasks.search import search
 from tasks.stack import health
 from tasks.stack.embedded.supervisor import Supervisor
@@ -25,7 +25,7 @@ def run(stack: Supervisor) -> RunRef:
 
 
 def record(run: RunRef, tid: int, outcome: str | None = "finished", **more: Any) -> None:
-    """A row as a slot leaves it."""
+    """Write a row as a slot leaves it."""
     values = {
         "search": run.run_id,
         "tid": tid,
@@ -45,11 +45,11 @@ def record(run: RunRef, tid: int, outcome: str | None = "finished", **more: Any)
 
 
 def open_child(run: RunRef, tid: int) -> str:
-    made = tracking.client().create_run(
+    child = tracking.client().create_run(
         tracking.experiment(run.name),
         tags={tracking.PARENT: run.run_id, tracking.TRIAL: str(tid)},
     )
-    return str(made.info.run_id)
+    return str(child.info.run_id)
 
 
 def test_what_dead_slots_left_is_published(run: RunRef) -> None:
@@ -60,16 +60,18 @@ def test_what_dead_slots_left_is_published(run: RunRef) -> None:
 
     publish_rest(run)
 
-    found = children(run)
-    assert [child.info.status for child in found] == ["FINISHED", "FAILED", "KILLED"]
-    assert [child.info.run_name for child in found] == [f"trial 00{tid} ridge" for tid in range(3)]
-    assert found[0].data.params == {"estimator": "ridge", "alpha": "0.5", "positive": "None"}
-    assert found[0].data.metrics == {"val_rmse": 50.0, "duration_s": 0.25}
-    assert found[0].info.end_time - found[0].info.start_time == 1500
-    assert "error" not in found[0].data.tags
-    assert [child.data.tags["error"] for child in found[1:]] == ["ValueError: no", "too long"]
+    published = children(run)
+    assert [child.info.status for child in published] == ["FINISHED", "FAILED", "KILLED"]
+    assert [child.info.run_name for child in published] == [
+        f"trial 00{tid} ridge" for tid in range(3)
+    ]
+    assert published[0].data.params == {"estimator": "ridge", "alpha": "0.5", "positive": "None"}
+    assert published[0].data.metrics == {"val_rmse": 50.0, "duration_s": 0.25}
+    assert published[0].info.end_time - published[0].info.start_time == 1500
+    assert "error" not in published[0].data.tags
+    assert [child.data.tags["error"] for child in published[1:]] == ["ValueError: no", "too long"]
     assert rows(run.run_id, "run_id, published") == [
-        *((child.info.run_id, True) for child in found),
+        *((child.info.run_id, True) for child in published),
         (None, False),
     ]
 
@@ -86,8 +88,8 @@ def test_publishing_again_changes_nothing(run: RunRef) -> None:
 
 
 @pytest.mark.parametrize("filled", [False, True])
-def test_a_run_whose_maker_died_is_gone_on_with(run: RunRef, filled: bool) -> None:
-    """Killed after the id was noted: before anything was written to the run, or after all of it."""
+def test_a_run_whose_maker_died_is_continued(run: RunRef, filled: bool) -> None:
+    """Killed after the id was noted: before anything was written to the run, or after all."""
     record(run, 0)
     if filled:
         publish_rest(run)
@@ -130,7 +132,7 @@ def test_a_run_that_is_being_made_is_no_stray(run: RunRef) -> None:
 
         publish_rest(run)
 
-    assert [one.info.run_id for one in children(run)] == [child]
+    assert [open_run.info.run_id for open_run in children(run)] == [child]
 
 
 def test_side_by_side_each_trial_is_published_once(run: RunRef) -> None:
@@ -140,9 +142,9 @@ def test_side_by_side_each_trial_is_published_once(run: RunRef) -> None:
 
     def publish() -> None:
         with closing(database.connect()) as connection:
-            desk = Desk(run, connection)
+            publisher = TrialPublisher(run, connection)
             start.wait()
-            while desk.publish_open():
+            while publisher.publish_recorded():
                 pass
 
     threads = [threading.Thread(target=publish) for _ in range(3)]
@@ -171,9 +173,7 @@ def test_a_row_that_another_holds_is_waited_for(
     assert len(children(run)) == 1
 
 
-def test_a_run_that_a_person_deleted_stops_nobody(
-    run: RunRef, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_deleted_child_run_stops_nothing(run: RunRef, caplog: pytest.LogCaptureFixture) -> None:
     deleted = open_child(run, 0)
     tracking.client().delete_run(deleted)
     record(run, 0, run_id=deleted)
@@ -192,7 +192,7 @@ def test_search_goes_on_without_mlflow(
     monkeypatch.setattr("tasks.search.slot.PUBLISHING_LIMIT", 1.0)
     stack.stop(["mlflow"])
     try:
-        told = search(slot_of(run))
+        summary = search(slot_of(run))
         with tracking.impatient(), pytest.raises(UnavailableError, match="MLflow does not answer"):
             publish_rest(run)
     finally:
@@ -202,7 +202,7 @@ def test_search_goes_on_without_mlflow(
 
     publish_rest(run)
 
-    assert told["recorded"] == 12
+    assert summary["recorded"] == 12
     assert [child.info.status for child in children(run)] == ["FINISHED"] * 12
 
 

@@ -9,9 +9,9 @@ from tasks.base.errors import UserError
 from tasks.base.refs import RunRef
 from tasks.clients import tracking
 from tasks.pipeline import space
-from tasks.pipeline.nodes import ESTIMATOR
-from tasks.records.trials.progress import summary, trial_params
+from tasks.records.trials.progress import summary
 from tasks.records.trials.publish import publish_rest
+from tasks.records.trials.table import read
 from tasks.search import search
 from tasks.search.slot import Slot
 from tasks.select import select
@@ -28,12 +28,12 @@ def test_every_trial_is_recorded_once_and_published(caplog: pytest.LogCaptureFix
     run = begin(pipeline(trials=9))
 
     with caplog.at_level(logging.INFO):
-        told = search(slot_of(run))
+        returned = search(slot_of(run))
 
     recorded = rows(run.run_id, "tid, outcome, attempts, run_id, published, loss, figure")
     assert [row[:3] for row in recorded] == [(tid, "finished", 1) for tid in range(9)]
     best = min(recorded, key=lambda row: row[5])
-    assert told == {"slot": 0, "recorded": 9, "best": best[6], "best_trial": best[0]}
+    assert returned == {"slot": 0, "recorded": 9, "best": best[6], "best_trial": best[0]}
     published = children(run)
     assert [row[3:5] for row in recorded] == [(child.info.run_id, True) for child in published]
     lines = [line for line in caplog.messages if line.startswith("trial ")]
@@ -42,10 +42,10 @@ def test_every_trial_is_recorded_once_and_published(caplog: pytest.LogCaptureFix
     assert f"best {best[6]:.6g} (trial {best[0]})" in lines[8]
 
 
-def test_a_child_run_says_what_the_trial_was() -> None:
+def test_a_child_run_holds_its_trial() -> None:
     point = {"estimator": "elastic_net", "alpha": 0.5, "l1_ratio": 0.25}
-    of = pipeline(trials=1, points=[point])
-    run = begin(of)
+    definition = pipeline(trials=1, points=[point])
+    run = begin(definition)
 
     search(slot_of(run))
 
@@ -54,14 +54,16 @@ def test_a_child_run_says_what_the_trial_was() -> None:
     assert child.info.run_name == "trial 000 elastic_net"
     assert child.data.params == {"estimator": "elastic_net", "alpha": "0.5", "l1_ratio": "0.25"}
     figures = {
-        f"{of}_{name}" for of in ("training", "val") for name in ("rmse", "mse", "mae", "r2")
+        f"{rows}_{name}" for rows in ("training", "val") for name in ("rmse", "mse", "mae", "r2")
     }
     assert set(child.data.metrics) == figures | {"duration_s"}
     took = (child.info.end_time - child.info.start_time) / 1000
     assert 0 < child.data.metrics["duration_s"] <= took + 0.01 < 30
-    node = space.parse(of.search.space)
-    assert trial_params(run.run_id, 0, node) == point
-    assert summary(run.run_id).best == pytest.approx(child.data.metrics["val_rmse"])
+    (trial,) = read(run.run_id)
+    assert space.evaluate(space.parse(definition.search.space), trial.vals) == point
+    best = summary(run.run_id).best
+    assert best == trial
+    assert best.score == pytest.approx(child.data.metrics["val_rmse"])
 
 
 def test_a_second_call_finds_nothing_to_do() -> None:
@@ -89,26 +91,26 @@ def test_failed_trials_are_failed_runs_with_their_error() -> None:
         assert ("val_rmse" in child.data.metrics) != failed
 
 
-def test_search_of_which_all_trials_fail_ends() -> None:
+def test_a_search_whose_trials_all_fail_ends() -> None:
     run = begin(pipeline(trials=3, space=BROKEN))
 
-    told = search(slot_of(run))
+    returned = search(slot_of(run))
 
-    assert told == {"slot": 0, "recorded": 3, "best": None, "best_trial": None}
-    seen = summary(run.run_id)
-    assert (seen.asked, seen.finished, seen.failed, seen.killed) == (3, 0, 3, 0)
-    assert (seen.best, seen.best_trial) == (None, None)
-    assert seen.errors[0].startswith("trial 2: InvalidParameterError: The 'max_depth'")
+    assert returned == {"slot": 0, "recorded": 3, "best": None, "best_trial": None}
+    trials = summary(run.run_id)
+    assert (trials.asked, trials.finished, trials.failed, trials.killed) == (3, 0, 3, 0)
+    assert trials.best is None
+    assert trials.errors[0].startswith("trial 2: InvalidParameterError: The 'max_depth'")
 
 
 def test_trial_over_its_time_is_killed_and_the_next_one_runs() -> None:
-    of = pipeline(
+    definition = pipeline(
         trials=2,
         trial_timeout=2,
         points=[ENDLESS, {"estimator": "ridge", "alpha": 1.0}],
         space={"choice": [RIDGE, ENDLESS]},
     )
-    run = begin(of)
+    run = begin(definition)
 
     search(slot_of(run))
 
@@ -140,15 +142,15 @@ def test_search_over_its_time_ends_with_what_it_has() -> None:
 def test_the_champions_parameters_are_tried_after_the_files() -> None:
     champions = {"estimator": "elastic_net", "alpha": 0.0625, "l1_ratio": 0.5}
     mine = {"estimator": "ridge", "alpha": 3.0}
-    of = pipeline("with_champion", trials=12, points=[mine])
+    definition = pipeline("with_champion", trials=12, points=[mine])
     client = tracking.client()
-    earlier = begin(of)
+    earlier = begin(definition)
     client.set_tag(earlier.run_id, tracking.BEST, json.dumps({"trial": 3, "params": champions}))
-    client.create_registered_model(of.name)
-    version = client.create_model_version(of.name, "s3://models/none", earlier.run_id)
-    client.set_registered_model_alias(of.name, tracking.CHAMPION, version.version)
+    client.create_registered_model(definition.name)
+    version = client.create_model_version(definition.name, "s3://models/none", earlier.run_id)
+    client.set_registered_model_alias(definition.name, tracking.CHAMPION, version.version)
 
-    run = begin(of)
+    run = begin(definition)
     search(slot_of(run))
 
     tried = [params for (params,) in rows(run.run_id, "params")]
@@ -160,7 +162,7 @@ def test_the_first_points_are_written_once(monkeypatch: pytest.MonkeyPatch) -> N
     """A champion that moves while the search runs changes nothing."""
     run = begin(pipeline(trials=8))
     with monkeypatch.context() as patch:
-        patch.setattr(Slot, "_take", lambda *_: None)  # as if it were killed here
+        patch.setattr(Slot, "_take", lambda *_: None)  # as if it were killed at this point
         search(slot_of(run))
     first = rows(run.run_id, "tid, vals")
     moved = {"estimator": "ridge", "alpha": 0.5}
@@ -183,6 +185,17 @@ def test_folds_give_means_and_spreads() -> None:
     select(run)
     parent = tracking.client().get_run(run.run_id).data.metrics
     assert parent == {name: child.data.metrics[name] for name in ("val_rmse", "val_rmse_std")}
+
+
+def test_a_deleted_child_run_does_not_change_the_selection() -> None:
+    """Selection, report and leaderboard all read the table."""
+    run = begin(pipeline(trials=2))
+    search(slot_of(run))
+    best = summary(run.run_id).best
+    assert best is not None
+    tracking.client().delete_run(best.run_id)
+
+    assert select(run).trial == best.tid
 
 
 def test_grid_ends_with_its_points() -> None:
@@ -210,8 +223,3 @@ def test_nothing_to_publish_is_no_error() -> None:
     publish_rest(run)
 
     assert summary(run.run_id).asked == 0
-
-
-def test_parameters_of_a_trial_that_was_not_asked() -> None:
-    with pytest.raises(UserError, match="must be one that was asked"):
-        trial_params("nobody's", 3, space.parse({ESTIMATOR: "linear"}))

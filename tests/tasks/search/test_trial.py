@@ -75,10 +75,9 @@ def test_more_folds_than_units_is_an_error() -> None:
         list(trial.folds(table(units=3, rows=50), 5, seed=0))
 
 
-def objective(of: Pipeline, *halves: tuple[pd.DataFrame, pd.DataFrame]) -> trial.Objective:
-    return trial.Objective(
-        of, tuple((Rows.of(of, fit), Rows.of(of, score)) for fit, score in halves), 1
-    )
+def objective(definition: Pipeline, *halves: tuple[pd.DataFrame, pd.DataFrame]) -> trial.Objective:
+    rows = tuple((Rows.of(definition, fit), Rows.of(definition, score)) for fit, score in halves)
+    return trial.Objective(definition, rows, 1)
 
 
 def test_figures_are_those_of_the_parts() -> None:
@@ -107,8 +106,9 @@ def test_figures_of_folds_are_means_with_their_spread() -> None:
     assert "training_rmse_std" not in figures
 
 
-def attempt(params: dict[str, Any], of: Pipeline | None = None) -> dict[str, Any]:
-    return trial.attempt(objective(of or pipeline(), (table(9, 80), table(9, 50))), params, seed=0)
+def attempt(params: dict[str, Any], definition: Pipeline | None = None) -> dict[str, Any]:
+    halves = table(9, 80), table(9, 50)
+    return trial.attempt(objective(definition or pipeline(), halves), params, seed=0)
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("minimize", 1), ("maximize", -1)])
@@ -134,7 +134,7 @@ def test_what_the_estimator_raises_is_the_trials_error() -> None:
 
 
 class Broken(trial.Objective):
-    """Gives what it is told to, or raises it."""
+    """Returns or raises `give`."""
 
     def __call__(self, params: dict[str, Any], seed: int) -> trial.Scored:  # noqa: ARG002
         if isinstance(params["give"], Exception):
@@ -153,7 +153,7 @@ def test_a_long_error_keeps_its_first_line_and_fits_a_tag() -> None:
 
 
 class Warns(trial.Objective):
-    """Warns in several lines, as scikit-learn's solvers do."""
+    """Warns on several lines, as scikit-learn's solvers do."""
 
     def __call__(self, params: dict[str, Any], seed: int) -> trial.Scored:  # noqa: ARG002
         warnings.warn(
@@ -173,8 +173,8 @@ def test_each_warning_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.7976931348623157e308])
-def test_a_figure_that_is_none_fails_the_trial(value: float) -> None:
-    """MLflow would keep +inf as the largest number there is."""
+def test_a_figure_that_is_not_finite_fails_the_trial(value: float) -> None:
+    """MLflow would store +inf as the largest float."""
     result = trial.attempt(Broken(pipeline(), (), 1), {"give": value}, 0)
 
     assert (result["outcome"], result["loss"], result["figure"]) == ("failed", None, None)
@@ -212,7 +212,7 @@ def test_holdout_needs_a_validation_part(store: object) -> None:
         trial.load(pipeline(), searches.snapshot(validation=0.0), threads=1)
 
 
-def test_a_curve_that_is_not_finite_from_the_start_is_none() -> None:
+def test_curves_are_averaged_up_to_the_shortest() -> None:
     assert trial._mean_curves([{"val_loss": []}]) == {"val_loss": []}
     assert trial._mean_curves([{"val_loss": [2.0, 1.0]}, {"val_loss": [4.0]}]) == {
         "val_loss": [3.0]

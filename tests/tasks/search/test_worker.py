@@ -1,4 +1,4 @@
-"""The process in which trials run, with a family whose library is heavy."""
+"""The process in which trials run, with a family whose library loads slowly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tasks.base import memory
-from tasks.search.worker import Setup, Worker
+from tasks.search.trial_process import Setup
+from tasks.search.worker import Worker
 from tests.tasks.search.searches import pipeline, snapshot
 
 NETWORK = {"estimator": "keras_mlp", "units_1": 8, "units_2": 8, "epochs": 4, "patience": 2}
@@ -35,26 +36,26 @@ def run(worker: Worker, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def process(worker: Worker) -> Path:
-    assert worker._running is not None
-    return Path("/proc", str(worker._running._process.pid))
+    assert worker._process is not None
+    return Path("/proc", str(worker._process._process.pid))
 
 
-def test_tensorflow_is_for_the_trials_that_need_it_and_keeps_to_the_threads(worker: Worker) -> None:
+def test_tensorflow_is_loaded_only_when_needed_and_keeps_to_the_threads(worker: Worker) -> None:
     assert run(worker, {"estimator": "ridge", "alpha": 1.0})["outcome"] == "finished"
     assert "tensorflow" not in (process(worker) / "maps").read_text()
 
-    found = run(worker, NETWORK)
+    result = run(worker, NETWORK)
 
     assert "tensorflow" in (process(worker) / "maps").read_text()
-    assert (found["outcome"], found["error"], found["warnings"]) == ("finished", None, None)
+    assert (result["outcome"], result["error"], result["warnings"]) == ("finished", None, None)
     variables = (process(worker) / "environ").read_text().split("\0")
     assert {"TF_NUM_INTRAOP_THREADS=1", "TF_NUM_INTEROP_THREADS=1"} <= set(variables)
-    curve = found["curves"]["val_loss"]
-    assert len(curve) == len(found["curves"]["training_loss"]) <= 4
-    assert found["metrics"]["best_epoch"] == curve.index(min(curve)) + 1
-    assert found["figure"] ** 2 == pytest.approx(min(curve), rel=1e-4)
+    curve = result["curves"]["val_loss"]
+    assert len(curve) == len(result["curves"]["training_loss"]) <= 4
+    assert result["metrics"]["best_epoch"] == curve.index(min(curve)) + 1
+    assert result["figure"] ** 2 == pytest.approx(min(curve), rel=1e-4)
 
     worker.stop()
     again = run(worker, NETWORK)  # in a new process
 
-    assert again["figure"] == pytest.approx(found["figure"], rel=1e-6)
+    assert again["figure"] == pytest.approx(result["figure"], rel=1e-6)

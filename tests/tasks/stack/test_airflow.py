@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tasks.base.settings import settings
+from tasks.clients.orchestrator import POOL
 from tasks.stack.embedded import airflow, leftovers, lifecycle, ports, services
 from tasks.stack.embedded.home import Home
 from tasks.stack.embedded.services import AIRFLOW, CORE, SERVICES, Stack
@@ -117,10 +118,10 @@ def test_airflow_lets_in_who_has_the_password(running: Stack) -> None:
 
 
 def test_the_pool_has_a_slot_a_core_and_a_users_change_stays(running: Stack) -> None:
-    path = f"/api/v2/pools/{airflow.POOL}"
+    path = f"/api/v2/pools/{POOL}"
     key = token(running)
     assert request(running, "GET", path, token=key)[1]["slots"] == airflow.cores()
-    change = {"name": airflow.POOL, "slots": 1, "include_deferred": False}
+    change = {"name": POOL, "slots": 1, "include_deferred": False}
     assert request(running, "PATCH", f"{path}?update_mask=slots", change, key)[0] == 200
     lifecycle.start()
     assert request(running, "GET", path, token=key)[1]["slots"] == 1

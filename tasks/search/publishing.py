@@ -1,4 +1,4 @@
-"""The thread of a slot that publishes trials behind the fits."""
+"""The thread of a slot that publishes trials while the next ones are fitted."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ from contextlib import closing
 from tasks.base.errors import UnavailableError
 from tasks.base.refs import RunRef
 from tasks.clients.database import connect
-from tasks.records.trials.publish import Desk
+from tasks.records.trials.publish import TrialPublisher
 
 log = logging.getLogger(__name__)
 
-LOOK = 5.0
-"""Seconds between looks for rows that a dead slot left."""
+INTERVAL = 5.0
+"""Seconds between checks for rows that a dead slot left."""
 PAUSE, LONGEST_PAUSE = 1.0, 15.0
+"""Seconds to wait after an outage."""
 
 
-class Publisher(threading.Thread):
-    """Publishes all recorded rows of the search, its own slot's and those of dead ones.
+class PublishingThread(threading.Thread):
+    """Publishes all recorded rows of the search, those of dead slots included.
 
-    An outage of MLflow or PostgreSQL only delays it; what it leaves, `publish_rest` does.
+    An outage of MLflow or PostgreSQL only delays it. `publish_rest` publishes what it leaves.
     """
 
     def __init__(self, run: RunRef) -> None:
         super().__init__(name="publisher", daemon=True)
         self._run = run
-        self._news, self._closed, self._abandoned = (threading.Event() for _ in range(3))
+        self._wakened, self._closed, self._abandoned = (threading.Event() for _ in range(3))
         self._pause = PAUSE
 
     def wake(self) -> None:
-        """There is a new row."""
-        self._news.set()
+        """Publish now: a row was recorded."""
+        self._wakened.set()
 
     def close(self, seconds: float) -> None:
-        """Let it finish what is recorded, for so long at most."""
+        """Let the thread publish what is recorded, for this long at most."""
         self._closed.set()
-        self._news.set()
+        self._wakened.set()
         self.join(seconds)
         if self.is_alive():
             self._abandoned.set()
-            log.warning("MLflow has not all trials yet: the next task, `select`, publishes them")
+            log.warning("some trials are not in MLflow yet; `select` publishes them")
 
     def run(self) -> None:
         """Publish until closed."""
@@ -49,7 +50,7 @@ class Publisher(threading.Thread):
             try:
                 self._publish()
             except UnavailableError as err:
-                log.warning("publishing to MLflow waits: %s", err)
+                log.warning("publishing to MLflow is delayed: %s", err)
                 self._abandoned.wait(self._pause)
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
             else:
@@ -58,12 +59,12 @@ class Publisher(threading.Thread):
     def _publish(self) -> None:
         """Publish over one database session, until closed."""
         with closing(connect(application="publisher")) as connection:
-            desk = Desk(self._run, connection)
+            publisher = TrialPublisher(self._run, connection)
             last = False
             while not last:
-                last = self._closed.is_set()  # seen first: then the look finds all that is recorded
-                self._news.clear()
-                desk.publish_open()
+                last = self._closed.is_set()  # read first, so that the last round misses no row
+                self._wakened.clear()
+                publisher.publish_recorded()
                 self._pause = PAUSE
                 if not last:
-                    self._news.wait(LOOK)
+                    self._wakened.wait(INTERVAL)
