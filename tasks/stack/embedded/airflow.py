@@ -109,7 +109,7 @@ def finish_migration(stack: Stack, process: subprocess.Popen[bytes] | None) -> N
 
 
 def create_pool(stack: Stack) -> None:
-    """Create the pool of the search slots, with one slot per core; an existing pool stays as it is."""
+    """Create the pool of the search slots, one slot per core; an existing pool stays as it is."""
     where = settings().model_copy(
         update={
             "airflow_url": stack.url("airflow"),
