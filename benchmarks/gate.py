@@ -36,12 +36,12 @@ from benchmarks.stack import own_home, quiet
 from tasks.gate import bootstrap, drawn
 from tasks.gate.bootstrap import Improvement
 from tasks.gate.decision import Evidence, judge
-from tasks.models import fitting, metrics
+from tasks.models import fitting, metrics, parameters
 from tasks.models.metrics import Outcome
 from tasks.pipeline.load import load, names
 from tasks.pipeline.metrics import PROBABILITIES
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare.make import made
+from tasks.prepare.make import make_snapshot
 from tasks.records.snapshots import UNIT, read_part
 from tasks.stack.embedded import lifecycle
 
@@ -105,11 +105,11 @@ def case(pipeline: Pipeline, table: pd.DataFrame, points: list[Any], number: int
     answers = []
     for side in range(2):
         trained = units[size + side * half : size + (side + 1) * half]
-        rows = fitting.Rows.of(pipeline, table[table[UNIT].isin(trained)])
+        rows = fitting.Rows.from_part(pipeline, table[table[UNIT].isin(trained)])
         seed, chosen = 2 * number + side, {"threshold": 0.5}
         fitted = fitting.refit(pipeline, points[family], rows, chosen, seed=seed, threads=1)
         features, truth = test[list(pipeline.feature_names)], test[pipeline.data.target]
-        answers.append(metrics.outcome(fitted, features, truth, pipeline.data.task))
+        answers.append(metrics.predict(fitted, features, truth, pipeline.data.task))
     unit_of = np.unique(test[UNIT], return_inverse=True)[1]
     return Case(family, *answers, unit_of, half)
 
@@ -140,9 +140,9 @@ def wilson(hits: int, of: int) -> str:
 def measured(name: str, count: int, pool: ProcessPoolExecutor) -> str:
     """A line of the table."""
     pipeline = load(name)
-    manifest = made(pipeline)
+    manifest = make_snapshot(pipeline)
     table = pd.concat([read_part(manifest, part) for part in manifest.parts], ignore_index=True)
-    points = fitting.default_points(pipeline)
+    points = parameters.default_points(pipeline)
     cases = list(pool.map(partial(case, pipeline, table, points), range(count), chunksize=4))
     judged = partial(promoted, pipeline)
     equal = list(pool.map(judged, cases, chunksize=4))

@@ -29,7 +29,7 @@ from tasks.base import process  # noqa: E402
 from tasks.base.refs import SlotRef  # noqa: E402
 from tasks.clients import database, tracking  # noqa: E402
 from tasks.pipeline.schema import Pipeline  # noqa: E402
-from tasks.prepare.make import made  # noqa: E402
+from tasks.prepare.make import make_snapshot  # noqa: E402
 from tasks.records import resolved  # noqa: E402
 from tasks.search.worker import THREADS  # noqa: E402
 
@@ -298,7 +298,7 @@ def main() -> None:
             search(SlotRef.model_validate_json(ref))
         case which:
             print(f"{machine.describe()}; load before: {os.getloadavg()[0]:.1f}\n")
-            snapshot = made(pipeline(10, 1, 1, 0)).uri
+            snapshot = make_snapshot(pipeline(10, 1, 1, 0)).uri
             for name, table in (("b", compared), ("c", doubled)):
                 if not which or name in which:
                     for line in table(snapshot):

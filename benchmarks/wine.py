@@ -71,7 +71,7 @@ def champion(of: Pipeline, chosen: list[dict[str, Any]]) -> Answer:
     def answer(train: pd.DataFrame, others: pd.DataFrame) -> Any:
         hashed = train.assign(**{UNIT: units.hashes(train, of.feature_names)})
         halves = trial.folds(hashed, FOLDS, of.search.seed)
-        rows = tuple((Rows.of(of, fit), Rows.of(of, score)) for fit, score in halves)
+        rows = tuple((Rows.from_part(of, fit), Rows.from_part(of, score)) for fit, score in halves)
         objective = trial.Objective(of, rows, THREADS)
         asker, history = Asker(of), History()
         for tid in range(TRIALS):
@@ -85,7 +85,9 @@ def champion(of: Pipeline, chosen: list[dict[str, Any]]) -> Answer:
         params = space.evaluate(asker.node, best.vals)
         chosen.append(params)
         seed = trial_seed(of.search.seed, best.tid)
-        fitted = fitting.refit(of, params, Rows.of(of, train), {}, seed=seed, threads=THREADS)
+        fitted = fitting.refit(
+            of, params, Rows.from_part(of, train), {}, seed=seed, threads=THREADS
+        )
         return fitted.predict(others[list(of.feature_names)])
 
     return answer

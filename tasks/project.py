@@ -97,11 +97,11 @@ def evaluate(
 ) -> None:
     """Every metric of a logged model on a part of a snapshot."""
     from tasks.clients import tracking
-    from tasks.prepare.make import made
+    from tasks.prepare.make import make_snapshot
     from tasks.score import measure
 
     _check_servers()
-    found = measure(pipeline, model, part, snapshot or None, make_snapshot=made)
+    found = measure(pipeline, model, part, snapshot or None, make_snapshot=make_snapshot)
     if settings().project_run:
         for metric, value in found.figures.items():
             tracking.client().log_metric(settings().project_run, metric, value)
@@ -199,7 +199,7 @@ def _going_on(run_id: str, name: str = "") -> Iterator[RunRef]:
     from tasks.models import logged
 
     _check_servers()
-    run = logged.run(run_id)
+    run = logged.get_run(run_id)
     who, of = run.data.tags.get(tracking.DAG_RUN, ""), run.data.tags.get(tracking.NAME, "")
     if not who.startswith(f"{WHO}/") or name not in ("", of):
         raise UserError(

@@ -30,7 +30,7 @@ from tasks.models import flavors, logged
 from tasks.pipeline.load import load
 from tasks.pipeline.schema import Pipeline
 from tasks.records import ledger, registry, resolved
-from tasks.records.snapshots import Manifest, chosen, read_part
+from tasks.records.snapshots import Manifest, matching_manifest, read_part
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def check(
     """
     pipeline = load(name)
     decision = ledger.find(f"decision:{run_id}")
-    run = logged.run(run_id)
+    run = logged.get_run(run_id)
     if decision is not None and decision.pipeline != name:
         raise UserError(
             f"The run {run_id} was judged as {decision.pipeline} version {decision.to_version}.",
@@ -96,7 +96,7 @@ def check(
     # The last of the tags that `_register` sets: without it some may be missing.
     if entry is not None and {tracking.SNAPSHOT, tracking.PIPELINE} <= entry.tags.keys():
         return _reference(name, run_id, entry)
-    found = logged.of_run(run, model or (entry.model_id if entry is not None else None))
+    found = logged.model_of_run(run, model or (entry.model_id if entry is not None else None))
     columns = _columns(found, pipeline)
     manifest, trained_on = _snapshot(pipeline, run, snapshot)
     return Candidate(pipeline, run, found, columns, manifest, trained_on)
@@ -190,9 +190,13 @@ def _snapshot(pipeline: Pipeline, run: Run, said: str | None) -> tuple[Manifest,
                 why="Its dataset inputs say what it was trained on.",
                 fix=f"Name that one: --snapshot {snapshots.pop()}/manifest.json",
             )
-        return chosen(pipeline, said), "the snapshot that was named when it was registered"
+        return matching_manifest(
+            pipeline, said
+        ), "the snapshot that was named when it was registered"
     if any(one.part == "train" for one in trained):
-        return chosen(pipeline, f"{snapshots.pop()}/manifest.json"), "the run's dataset inputs"
+        return matching_manifest(
+            pipeline, f"{snapshots.pop()}/manifest.json"
+        ), "the run's dataset inputs"
     newest = tracking.find_run(pipeline.name, tracking.NAME, pipeline.name)
     uri = newest.data.tags[tracking.SNAPSHOT] if newest else "s3://…/manifest.json"
     raise UserError(
@@ -277,7 +281,7 @@ def _smoke_test(found: Candidate) -> dict[str, Any]:
     try:
         test = read_part(found.manifest, "test")[names]
         whole = test.dropna()
-        rows = flavors.typed((test if whole.empty else whole).head(count), found.columns)
+        rows = flavors.cast((test if whole.empty else whole).head(count), found.columns)
         text = StringIO()
         scoring_server.predictions_to_json(
             mlflow.pyfunc.load_model(found.model.model_uri).predict(rows), text

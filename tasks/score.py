@@ -17,14 +17,14 @@ from tasks.base.errors import UserError
 from tasks.base.problems import did_you_mean, listed
 from tasks.clients import tracking
 from tasks.data import json_values
-from tasks.data.checking import of_wrong_type, validate
-from tasks.data.reading import DAMAGED, Format, format_of
+from tasks.data.checking import validate, wrong_type_failures
+from tasks.data.reading import DAMAGED, Format, source_format
 from tasks.data.split import PARTS
 from tasks.models import flavors, logged, metrics
 from tasks.pipeline.load import load
 from tasks.pipeline.schema import Column, Pipeline, Source
 from tasks.records import registry
-from tasks.records.snapshots import Manifest, chosen, read_manifest, read_part
+from tasks.records.snapshots import Manifest, matching_manifest, read_manifest, read_part
 from tasks.serving.server.signature import MISSING
 
 PREDICTION = "prediction"
@@ -66,7 +66,7 @@ def score(name: str, source: Path, target: Path, model: str = tracking.CHAMPION)
     Raises:
         UserError: There is no such model or file, or its rows cannot be scored.
     """
-    pipeline, uri = load(name), logged.find(name, model)
+    pipeline, uri = load(name), logged.find_model_uri(name, model)
     write = _WRITERS[_format(target)]
     rows = _read(source)
     if PREDICTION in rows:
@@ -108,9 +108,9 @@ def measure(
     """
     if part not in PARTS:
         raise UserError(f"The 'part' must be one of {', '.join(PARTS)}. Got {part!r} instead.")
-    pipeline, uri = load(name), logged.find(name, model)
+    pipeline, uri = load(name), logged.find_model_uri(name, model)
     if snapshot:
-        manifest = chosen(pipeline, snapshot)
+        manifest = matching_manifest(pipeline, snapshot)
     else:
         manifest = _trained_on(pipeline, uri) or make_snapshot(pipeline)
     rows = read_part(manifest, part)
@@ -134,7 +134,7 @@ def _trained_on(pipeline: Pipeline, uri: str) -> Manifest | None:
 
 def _columns(pipeline: Pipeline, uri: str) -> list[str]:
     """What the model takes, if the pipeline has it."""
-    columns = list(logged.columns(uri) or pipeline.feature_names)
+    columns = list(logged.input_columns(uri) or pipeline.feature_names)
     unknown = [name for name in columns if name not in pipeline.feature_names]
     if unknown:
         raise UserError(f"{uri} takes columns that {pipeline.name} has not: {listed(unknown)}.")
@@ -157,7 +157,7 @@ def _features(
         given = given.mask(given.isin(MISSING))
     found = validate(given, data.model_copy(update={"columns": free}))
     wrong = [
-        of_wrong_type(given[name], free[name].type, np.flatnonzero(mask))
+        wrong_type_failures(given[name], free[name].type, np.flatnonzero(mask))
         for name, mask in found.wrong.items()
     ]
     failures = pd.concat([*wrong, found.broken], ignore_index=True)
@@ -171,7 +171,7 @@ def _features(
 
 
 def _format(path: Path) -> Format:
-    return format_of(Source(uri=path.absolute().as_uri()))
+    return source_format(Source(uri=path.absolute().as_uri()))
 
 
 def _compression(path: Path) -> str | None:

@@ -171,11 +171,11 @@ def _look(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
     if not deep:
         return seen, []
     from tasks.cli.trial_fit import fit_each_family
-    from tasks.prepare.make import rehearsed
+    from tasks.prepare.make import rehearse
 
     errors: list[MlopsError] = []
     try:
-        found = rehearsed(pipeline)
+        found = rehearse(pipeline)
         bad = f", {found.dropped} more left out as bad" if found.dropped else ""
         seen = "\n  ".join([f": {found.rows} rows{bad}{seen}", *found.rules])
     except MlopsError as error:

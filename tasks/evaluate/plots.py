@@ -32,7 +32,7 @@ def plots(task: Task, found: Outcome, classes: list[str], target: str) -> dict[s
             "predicted_actual.png": _predicted_actual(found.truth, found.predicted, target),
             "residuals.png": _residuals(found.truth, found.predicted, target),
         }
-    names = {one: classes[one] for one in metrics.ranked(found)}
+    names = {one: classes[one] for one in metrics.ranked_classes(found)}
     return {
         "confusion_matrix.png": _confusion(found, classes, target),
         "roc.png": _roc(found, names),

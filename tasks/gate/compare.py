@@ -48,7 +48,7 @@ class Contender:
                 f"{', '.join(lacking)}."
             )
         try:
-            return metrics.outcome(
+            return metrics.predict(
                 self.model,
                 rows[list(self.columns)],
                 rows[target].to_numpy(),
@@ -129,7 +129,7 @@ class Trained:
 
     def contender(self) -> Contender:
         """Its model, loaded; one that was logged by hand may take some of the features only."""
-        columns = logged.columns(self.uri) or self.manifest.features
+        columns = logged.input_columns(self.uri) or self.manifest.features
         return Contender(f"version {self.version}", flavors.load(self.uri), columns)
 
 
@@ -214,5 +214,5 @@ def _constant_score(pipeline: Pipeline, truth: pd.Series[Any], label: Any) -> fl
     features, task = np.zeros((len(truth), 1)), pipeline.data.task
     return metrics.score(
         pipeline.metric.name,
-        metrics.outcome(model, features, truth, task, probabilities=False),
+        metrics.predict(model, features, truth, task, probabilities=False),
     )

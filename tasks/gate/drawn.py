@@ -29,7 +29,7 @@ def statistic(metric: str, found: Outcome, unit_of: NDArray[np.intp]) -> Statist
     """
     if (base := WEIGHTED.get(metric, metric)) in _RANKED:
         figure_of_ranks = _RANKED[base]
-        ranks = [_Ranks.of(found, one, unit_of) for one in metrics.ranked(found)]
+        ranks = [_Ranks.of(found, one, unit_of) for one in metrics.ranked_classes(found)]
         if not ranks:
             return lambda counts: np.full(len(counts), np.nan)
         weighted = metric in WEIGHTED
@@ -96,7 +96,7 @@ def _r2(sums: Floats) -> Floats:
 def _label_columns(found: Outcome) -> list[Floats]:
     """For each class: rows that are of it and were found, are of it, were found."""
     columns: list[Floats] = []
-    for label in metrics.labels(found):
+    for label in metrics.averaged_classes(found):
         true, said = found.truth == label, found.predicted == label
         columns += [(true & said) * 1.0, true * 1.0, said * 1.0]
     return columns
@@ -137,7 +137,7 @@ _COLUMNS: dict[str, tuple[Callable[[Outcome], list[Floats]], Callable[[Floats], 
     "r2": (_r2_columns, _r2),
     "accuracy": (_mean_of(lambda found: found.truth == found.predicted), _mean),
     "log_loss": (_mean_of(_log_loss), _mean),
-    "brier": (_mean_of(metrics.squares), _mean),
+    "brier": (_mean_of(metrics.squared_errors), _mean),
     "f1": (_label_columns, _of_labels(_f1)),
     "f1_weighted": (_label_columns, _of_labels(_f1, weighted=True)),
     "precision": (_label_columns, _of_labels(_precision)),

@@ -10,13 +10,13 @@ import pytest
 
 from benchmarks import gate
 from tasks.base.settings import Settings
-from tasks.models import fitting
+from tasks.models import fitting, parameters
 from tasks.pipeline.load import load
 
 
 def test_a_line_of_the_table(servers: Settings) -> None:
     pipeline = load("diabetes_progression")
-    families = len(fitting.default_points(pipeline))
+    families = len(parameters.default_points(pipeline))
     with ThreadPoolExecutor(1) as pool:
         line = gate.measured(pipeline.name, 2 * families, cast("Any", pool))
     name, metric, shown, units, *shares = (cell.strip() for cell in line.strip("| ").split("|"))

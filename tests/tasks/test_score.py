@@ -24,7 +24,7 @@ from tasks.prepare import make
 from tasks.records.snapshots import read_part
 from tasks.score import measure, score
 
-measured = partial(measure, make_snapshot=make.made)
+measured = partial(measure, make_snapshot=make.make_snapshot)
 
 NAME = "scored"
 FILE = """\
@@ -63,7 +63,7 @@ def registered(folder: Path, name: str = NAME, code: str = "code", size: str = "
     rows = pd.DataFrame({code: rng.choice(["007", "7"], 300), size: rng.uniform(0, 9, 300)})
     rows["age"] = (rows[code] == "007") * 50 + rows[size] + rng.normal(size=300)
     rows.to_csv(folder / f"{name}.csv", index=False)
-    manifest = make.made(load(name))
+    manifest = make.make_snapshot(load(name))
     train = read_part(manifest, "train")
     features, client = train[[code, size]], tracking.client()
     model = make_pipeline(
@@ -204,7 +204,7 @@ def test_mistakes_are_named(
 
 def test_a_model_is_measured_on_the_snapshot_of_its_version(version: int) -> None:
     found = measured(NAME)
-    manifest = make.made(load(NAME))
+    manifest = make.make_snapshot(load(NAME))
     rows = read_part(manifest, "test")
     errors = (
         mlflow.sklearn.load_model(f"models:/{NAME}/{version}").predict(rows[["code", "size"]])

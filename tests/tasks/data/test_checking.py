@@ -34,7 +34,7 @@ def one(kind: Any, cells: list[Any], **rules: Any) -> tuple[list[Any], list[tupl
     failures = found.broken
     if "x" in found.wrong:
         odd = np.flatnonzero(found.wrong["x"])
-        failures = pd.concat([checking.of_wrong_type(raw["x"], kind, odd), failures])
+        failures = pd.concat([checking.wrong_type_failures(raw["x"], kind, odd), failures])
     return typed_cells, list(zip(failures["row"], failures["rule"], strict=True))
 
 
@@ -108,20 +108,20 @@ def test_allowed_values_of_numbers_and_categories_meet_whatever_their_spelling()
 def test_targets_that_nobody_can_learn() -> None:
     rules = data({"y": {}})
     with pytest.raises(UserError, match="no rows"):
-        checking.finished(pd.DataFrame({"y": []}), rules)
-    with pytest.raises(UserError, match=r"one value only: 3\.0"):
-        checking.finished(pd.DataFrame({"y": [3.0, 3.0]}), rules)
+        checking.finish_table(pd.DataFrame({"y": []}), rules)
+    with pytest.raises(UserError, match=r"only one value: 3\.0"):
+        checking.finish_table(pd.DataFrame({"y": [3.0, 3.0]}), rules)
     binary = data({"y": {"type": "integer"}}, task="binary")
     with pytest.raises(UserError, match=r"must have two values\. Got 3 instead"):
-        checking.finished(pd.DataFrame({"y": [0.0, 1.0, 2.0]}), binary)
+        checking.finish_table(pd.DataFrame({"y": [0.0, 1.0, 2.0]}), binary)
     classes = data({"y": {}}, task="multiclass")
     with pytest.raises(UserError, match=r"Got 1.5 instead"):
-        checking.finished(pd.DataFrame({"y": [1.0, 1.5]}), classes)
+        checking.finish_table(pd.DataFrame({"y": [1.0, 1.5]}), classes)
 
 
 def test_classes_are_whole_numbers_or_texts() -> None:
-    whole = checking.finished(pd.DataFrame({"y": [0.0, 1.0]}), data({"y": {}}, task="binary"))
+    whole = checking.finish_table(pd.DataFrame({"y": [0.0, 1.0]}), data({"y": {}}, task="binary"))
     assert whole["y"].dtype == "int64"
     rules = data({"y": {"type": "category"}}, task="binary")
-    texts = checking.finished(pd.DataFrame({"y": pd.Series(["no", "yes"], dtype="str")}), rules)
+    texts = checking.finish_table(pd.DataFrame({"y": pd.Series(["no", "yes"], dtype="str")}), rules)
     assert texts["y"].tolist() == ["no", "yes"]

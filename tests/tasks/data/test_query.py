@@ -88,7 +88,7 @@ def test_rows_come_with_their_types_and_nulls(
     gathering = Gathering(pipeline)
     gathering.add(pieces(found, pipeline.data))
     gathering.check()
-    assert len(gathering.failed.bad) == 0
+    assert len(gathering.bad_rows.numbers) == 0
     table = gathering.table()
     np.testing.assert_array_equal(table["price"], [0.1, np.nan, 1e300, 2])
     np.testing.assert_array_equal(table["paid"], [1, 0, np.nan, 1])

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.base.errors import UserError
-from tasks.data.reading import format_of, pieces, read
+from tasks.data.reading import pieces, read, source_format
 from tasks.data.sources import Fetched, File
 from tasks.pipeline.schema import Data, Source
 
@@ -226,7 +226,7 @@ def test_options_that_read_a_part_are_those_of_the_whole(tmp_path: Path) -> None
 
 def test_options_that_give_no_table(tmp_path: Path) -> None:
     path = written(tmp_path / "x.csv", "y\n1\n")
-    with pytest.raises(UserError, match=r"must give a table\. Got TextFileReader"):
+    with pytest.raises(UserError, match=r"must produce a table\. Got TextFileReader"):
         read_files(path, options={"chunksize": 1})
 
 
@@ -244,13 +244,13 @@ def test_options_that_give_no_table(tmp_path: Path) -> None:
     ],
 )
 def test_the_format_is_what_the_name_ends_in(uri: str, expected: str) -> None:
-    assert format_of(Source(uri=uri)) == expected
+    assert source_format(Source(uri=uri)) == expected
 
 
 def test_a_name_that_tells_no_format() -> None:
-    assert format_of(Source(uri="https://example.org/export", format="csv")) == "csv"
+    assert source_format(Source(uri="https://example.org/export", format="csv")) == "csv"
     with pytest.raises(UserError, match=r"'format' of source https://example\.org"):
-        format_of(Source(uri="https://example.org/export"))
+        source_format(Source(uri="https://example.org/export"))
 
 
 def test_great_whole_numbers_stay_the_same_names_beside_a_null(

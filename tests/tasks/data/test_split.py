@@ -143,7 +143,7 @@ def test_parts_must_hold_what_is_needed(make_pipeline: MakePipeline) -> None:
         check(make_pipeline, [1, 2, 3, 4], [0, 0, 2, 2])
     whole = {"validation": 0}
     check(make_pipeline, [1, 2, 3, 4], [0, 0, 2, 2], split=whole)
-    with pytest.raises(UserError, match=r"one value only in the training part: 1"):
+    with pytest.raises(UserError, match=r"only one value in the training part: 1"):
         check(make_pipeline, [1, 1, 3, 4], [0, 0, 1, 2])
     folds = {"resampling": {"folds": 3}}
     with pytest.raises(UserError, match=r"2 units, too few for 3 folds"):

@@ -232,5 +232,5 @@ def test_power_at_the_detectable_improvement_is_what_is_said() -> None:
 
 def test_a_certain_wrong_answer_costs_the_same_as_in_scikit_learn() -> None:
     model = DummyClassifier(strategy="constant", constant="a").fit([[0], [1]], ["a", "b"])
-    found = metrics.outcome(model, [[0], [1]], ["a", "b"], "binary")
+    found = metrics.predict(model, [[0], [1]], ["a", "b"], "binary")
     assert score("log_loss", found) == pytest.approx(metrics.score("log_loss", found))

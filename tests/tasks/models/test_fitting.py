@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
 
 from tasks.base.errors import MlopsError, UserError
-from tasks.models import fitting
+from tasks.models import fitting, parameters
 from tasks.pipeline.schema import Column, Pipeline
 
 LINEAR = {"estimator": "linear"}
@@ -266,7 +266,7 @@ def test_check_names_every_problem_before_any_fit() -> None:
         ]
     }
     with pytest.raises(UserError) as caught:
-        fitting.check(pipeline({"a": "double"}, space=space))
+        parameters.check_space(pipeline({"a": "double"}, space=space))
 
     text = str(caught.value)
     assert "2 problems" in text
@@ -281,11 +281,11 @@ def test_check_refuses_a_family_that_cannot_do_the_task() -> None:
     with pytest.raises(
         UserError, match="decision_tree, extra_trees, gradient_boosting, keras_mlp, logistic"
     ):
-        fitting.check(of)
+        parameters.check_space(of)
 
 
 def test_check_accepts_what_can_be_built() -> None:
-    fitting.check(
+    parameters.check_space(
         pipeline({"a": "double"}, space={"estimator": "ridge", "alpha": {"uniform": [0, 1]}})
     )
 
@@ -298,7 +298,7 @@ def test_default_points_keep_what_the_space_fixes() -> None:
         ]
     }
 
-    points = fitting.default_points(pipeline({"a": "double"}, space=space))
+    points = parameters.default_points(pipeline({"a": "double"}, space=space))
 
     assert points == [
         {"estimator": "ridge", "alpha": 1.0, "fit_intercept": False},

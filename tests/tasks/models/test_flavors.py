@@ -184,7 +184,7 @@ def test_a_model_that_somebody_logged_by_hand(run: None) -> None:
     loaded = flavors.load(logged.model_uri)
 
     np.testing.assert_allclose(loaded.predict(rows), rows.sum(axis=1))
-    with pytest.raises(ValueError, match=r"one value a row. Got an array \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"one value per row. Got an array \(2, 2\)"):
         loaded.predict(rows.head(2))
     with pytest.raises(ValueError, match="missing inputs"):
         loaded.predict(FRAME[["age"]])

@@ -85,7 +85,7 @@ def test_rows_that_lack_a_class_are_scored_all_the_same(task: Any) -> None:
 
 def test_a_class_that_the_model_never_saw_had_no_chance() -> None:
     model = DummyClassifier().fit(ROWS[YES == "no"], CLASSES[YES == "no"])
-    found = metrics.outcome(model, ROWS, CLASSES, "multiclass")
+    found = metrics.predict(model, ROWS, CLASSES, "multiclass")
     assert found.probabilities.shape == (len(ROWS), 3)
     assert found.probabilities.any(axis=0).tolist() == [True, False, True]  # sorted by name
     assert metrics.score("log_loss", found) > 1

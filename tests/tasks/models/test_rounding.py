@@ -40,7 +40,7 @@ def pipeline(*, rounded: bool) -> Pipeline:
 
 
 def rows(part: pd.DataFrame) -> fitting.Rows:
-    return fitting.Rows.of(pipeline(rounded=True), part)
+    return fitting.Rows.from_part(pipeline(rounded=True), part)
 
 
 FIT, OTHERS = rows(WINES[:400]), rows(WINES[400:])

@@ -45,6 +45,6 @@ def test_the_log_and_the_tag_say_so(caplog: pytest.LogCaptureFixture) -> None:
     )
     with caplog.at_level(logging.WARNING):
         unseen.warn(manifest)
-    assert "7 of 500 rows of the test part have a category of 'c7'" in caplog.text
+    assert "7 of 500 rows of the test part have a category in 'c7'" in caplog.text
     assert unseen.tag(manifest).startswith('{"test": {"c99": 99, "c98": 98, ')
     assert len(unseen.tag(manifest)) < 1000

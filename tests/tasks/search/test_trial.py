@@ -77,7 +77,7 @@ def test_more_folds_than_units_is_an_error() -> None:
 
 def objective(of: Pipeline, *halves: tuple[pd.DataFrame, pd.DataFrame]) -> trial.Objective:
     return trial.Objective(
-        of, tuple((Rows.of(of, fit), Rows.of(of, score)) for fit, score in halves), 1
+        of, tuple((Rows.from_part(of, fit), Rows.from_part(of, score)) for fit, score in halves), 1
     )
 
 

@@ -62,14 +62,14 @@ def test_a_dropped_in_file_is_a_family(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(estimators, "__path__", [*estimators.__path__, str(tmp_path)])
 
     assert families.names() == sorted([*SHIPPED, "lasso"])
-    assert estimators.get("lasso").of("regression").__name__ == "Lasso"
+    assert estimators.get("lasso").estimator_for("regression").__name__ == "Lasso"
 
 
 @pytest.mark.parametrize("name", SCIKIT_LEARN)
 @pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
 def test_family_fits_and_survives_skops_with_its_reviewed_types(name: str, task: str) -> None:
     family = estimators.get(name)
-    made = family.of(task)  # type: ignore[arg-type]
+    made = family.estimator_for(task)  # type: ignore[arg-type]
     if made is None:
         assert family.regression is None or task != "regression"
         return

@@ -104,7 +104,7 @@ def test_a_target_without_spread_is_learnt() -> None:
 def test_a_learning_rate_that_is_too_great_is_an_error() -> None:
     network = KerasMLPRegressor(**FEW | {"epochs": 3, "learning_rate": 1e6})
 
-    with pytest.raises(ValueError, match="learning rate is too great"):
+    with pytest.raises(ValueError, match="learning rate is too high"):
         network.fit(ROWS[:300], TRUTH[:300], validation=validation)
 
 
