@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,15 @@ class Outcome:
     """`(rows, classes)`; without columns if they were not needed."""
     positives: tuple[int, ...] = ()
     """The classes over which the metrics of one class are averaged; of two, only the greater."""
+
+    def take(self, rows: NDArray[np.intp]) -> Outcome:
+        """The same for some of the rows."""
+        return replace(
+            self,
+            truth=self.truth[rows],
+            predicted=self.predicted[rows],
+            probabilities=self.probabilities[rows],
+        )
 
 
 def predict(

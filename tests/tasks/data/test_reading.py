@@ -71,7 +71,7 @@ def test_pyarrow_reads_names_as_text_where_it_knows_them(tmp_path: Path) -> None
     path = written(tmp_path / "x.csv", "y,zip\n1,007\n2,008\n")
     assert read_files(path, options={"engine": "pyarrow"})["zip"].tolist() == ["007", "008"]
     source = fetched(path, options={"engine": "pyarrow", "header": None})
-    with pytest.raises(UserError, match="pyarrow beside header null"):
+    with pytest.raises(UserError, match="pyarrow with header null"):
         read_all(source, NUMBERED)
 
 

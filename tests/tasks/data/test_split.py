@@ -137,9 +137,9 @@ def check(make: MakePipeline, target: list[object], sides: list[int], **parts: o
 
 def test_parts_must_hold_what_is_needed(make_pipeline: MakePipeline) -> None:
     check(make_pipeline, [1, 2, 3, 4], [0, 0, 1, 2])
-    with pytest.raises(UserError, match=r"of 4 units none is in the test part"):
+    with pytest.raises(UserError, match=r"none of its 4 units is in the test part"):
         check(make_pipeline, [1, 2, 3, 4], [0, 0, 1, 1])
-    with pytest.raises(UserError, match=r"none is in the validation part"):
+    with pytest.raises(UserError, match=r"units is in the validation part"):
         check(make_pipeline, [1, 2, 3, 4], [0, 0, 2, 2])
     whole = {"validation": 0}
     check(make_pipeline, [1, 2, 3, 4], [0, 0, 2, 2], split=whole)
