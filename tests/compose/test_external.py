@@ -24,7 +24,7 @@ OVERRIDE = re.search(
 )
 USES = """
 import mlflow, tempfile, pathlib
-from tasks import database, store, tracking
+from tasks.clients import database, store, tracking
 store.put_bytes(store.data_uri("test/external"), b"x")
 client = tracking.client()
 run = client.create_run(tracking.experiment("external"))

@@ -220,7 +220,7 @@ def test_networks_of_the_shipped_pipeline(folder: Path) -> None:
 EVALUATE = """
 import sys
 from tasks.evaluate import evaluate
-from tasks.refs import BestRef
+from tasks.base.refs import BestRef
 
 evaluate(BestRef.model_validate_json(sys.argv[1]))
 """
@@ -329,7 +329,7 @@ from tasks.evaluate import evaluate
 from tasks.pipeline.metrics import of_task
 from tasks.pipeline.overrides import Overrides
 from tasks.prepare import prepare
-from tasks.refs import RunRef
+from tasks.base.refs import RunRef
 from tasks.search import search
 from tasks.select import select
 
@@ -342,7 +342,7 @@ print(version.run_id)
 
 def test_a_family_and_a_pipeline_are_one_new_file_each(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(REPOSITORY / "tasks", tmp_path / "tasks")
-    (copy / "estimators" / "huber.py").write_text(HUBER)
+    (copy / "models" / "estimators" / "huber.py").write_text(HUBER)
     text = (folder / "lab_linear.yaml").read_text()
     (folder / "robust.yaml").write_text(
         text.replace("{estimator: linear}", "{estimator: huber, epsilon: {uniform: [1.1, 2]}}")

@@ -63,8 +63,8 @@ def test_doctor_finds_nothing(project: Project) -> None:
 
 
 NOTEBOOK = """
-from tasks import database, store, tracking
-from tasks.orchestrator import Airflow
+from tasks.clients import database, store, tracking
+from tasks.clients.orchestrator import Airflow
 with database.connect() as connection, connection.cursor() as cursor:
     cursor.execute("select count(*) from ledger")
 print(tracking.client().search_experiments()[0].name, Airflow().get("/pools/training")["name"])

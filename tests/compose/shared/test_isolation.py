@@ -99,8 +99,8 @@ def test_who_is_on_which_network(project: Project) -> None:
 
 TASK = """
 import json, urllib.request
-from tasks import database, store, tracking
-from tasks.serving.engine import client
+from tasks.clients import database, store, tracking
+from tasks.serving.targets.engine import client
 from tasks.base.settings import settings
 opened = urllib.request.urlopen(settings().gateway_internal + "/health").status
 store.put_bytes(store.data_uri("test/task"), b"x")

@@ -36,7 +36,7 @@ def gone(pid: int) -> bool:
 GUARDED = """
 import time
 import psutil
-from tasks.process import guarded
+from tasks.base.process import guarded
 with guarded(seconds=2):
     print(psutil.Process().children()[0].pid, flush=True)
     time.sleep(600)
@@ -89,12 +89,12 @@ def test_guardian_is_not_reached_by_a_signal_to_the_group() -> None:
 
 FAMILY = """
 import os, subprocess, sys
-from tasks import process
+from tasks.base import process
 pipe, ours = os.pipe()
 child = subprocess.Popen(
     [sys.executable, "-c", '''
 import multiprocessing, os, sys, time
-from tasks import process
+from tasks.base import process
 process.end_group_at_eof(int(sys.argv[1]))
 if sys.argv[2] == "die":
     process.die_with_parent(os.getppid())
@@ -128,7 +128,7 @@ BUSY = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", '''
 import os, re
-from tasks.process import die_with_parent
+from tasks.base.process import die_with_parent
 die_with_parent(os.getppid())
 print(os.getpid(), flush=True)
 re.match("(a+)+b", "a" * 60)

@@ -106,7 +106,7 @@ def copy_with_family(folder: Path, name: str, module: str) -> Path:
     """A copy of the code with one more model family."""
     for part in ("tasks", "tests"):
         shutil.copytree(REPOSITORY / part, folder / part, dirs_exist_ok=True)
-    (folder / "tasks" / "estimators" / f"{name}.py").write_text(module)
+    (folder / "tasks" / "models" / "estimators" / f"{name}.py").write_text(module)
     return folder
 
 
