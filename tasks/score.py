@@ -64,7 +64,7 @@ def score(name: str, source: Path, target: Path, model: str = tracking.CHAMPION)
         UserError: There is no such model or file, or its rows cannot be scored.
     """
     pipeline, model_uri = load(name), logged.find_model_uri(name, model)
-    write = _WRITERS[_format(target)]
+    kind = _format(target)
     written, rows = _read(source, pipeline.data)
     if PREDICTION in rows:
         raise UserError(f"{source} already has a column {PREDICTION!r}.", fix="Rename it.")
@@ -75,7 +75,8 @@ def score(name: str, source: Path, target: Path, model: str = tracking.CHAMPION)
         raise UserError(f"{model_uri} cannot predict the rows of {source}.", why=str(err)) from err
     temporary = target.with_name(f".{target.name}")
     try:
-        write(written.assign(**{PREDICTION: predicted}), temporary, _compression(target))
+        table = written.assign(**{PREDICTION: predicted})
+        _write(table, temporary, kind, "gzip" if target.suffix == ".gz" else None)
         temporary.replace(target)
     except OSError as err:
         raise UserError(f"{target} cannot be written.", why=err.strerror or str(err)) from err
@@ -162,10 +163,6 @@ def _format(path: Path) -> Format:
     return source_format(Source(uri=path.absolute().as_uri()))
 
 
-def _compression(path: Path) -> str | None:
-    return "gzip" if path.suffix == ".gz" else None
-
-
 def _read(path: Path, data: Data) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows as they are written, and as the pipeline reads them."""
     kind = _format(path)
@@ -201,25 +198,15 @@ def _read_csv(path: Path, data: Data) -> tuple[pd.DataFrame, pd.DataFrame]:
     return text, rows
 
 
-def _write_csv(table: pd.DataFrame, path: Path, compression: Any) -> None:
-    table.to_csv(path, index=False, lineterminator="\n", compression=compression)
-
-
-def _write_jsonl(table: pd.DataFrame, path: Path, compression: Any) -> None:
-    names = list(table.columns)
-    with (gzip.open if compression else open)(path, "wt", encoding="utf-8") as file:
-        for first in range(0, len(table), PIECE):
-            for row in json_values.values(table.iloc[first : first + PIECE]):
-                file.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False))
-                file.write("\n")
-
-
-def _write_parquet(table: pd.DataFrame, path: Path, compression: Any) -> None:  # noqa: ARG001
-    table.to_parquet(path, index=False)
-
-
-_WRITERS: dict[Format, Callable[[pd.DataFrame, Path, Any], None]] = {
-    "csv": _write_csv,
-    "jsonl": _write_jsonl,
-    "parquet": _write_parquet,
-}
+def _write(table: pd.DataFrame, path: Path, kind: Format, compression: Any) -> None:
+    match kind:
+        case "csv":
+            table.to_csv(path, index=False, lineterminator="\n", compression=compression)
+        case "jsonl":
+            with (gzip.open if compression else open)(path, "wt", encoding="utf-8") as file:
+                for first in range(0, len(table), PIECE):
+                    for row in json_values.values(table.iloc[first : first + PIECE]):
+                        record = dict(zip(table.columns, row, strict=True))
+                        file.write(f"{json.dumps(record, ensure_ascii=False)}\n")
+        case "parquet":
+            table.to_parquet(path, index=False)

@@ -91,34 +91,27 @@ def _label_columns(outcome: Outcome) -> list[Floats]:
     return columns
 
 
-def _average_over_labels(
-    figure: Callable[[Floats, Floats, Floats], Floats], *, weighted: bool = False
-) -> Callable[[Floats], Floats]:
-    def mean(sums: Floats) -> Floats:
-        hits, true, predicted = sums[:, ::3], sums[:, 1::3], sums[:, 2::3]
-        weights = true if weighted else np.ones_like(true)
-        total = weights.sum(axis=1)
-        return np.asarray(
-            (figure(hits, true, predicted) * weights).sum(axis=1) / np.maximum(total, 1)
-        )
-
-    return mean
-
-
 def _share(part: Floats, whole: Floats) -> Floats:
     return np.asarray(part / np.where(whole == 0, 1.0, whole))
 
 
-def _f1(hits: Floats, true: Floats, predicted: Floats) -> Floats:
-    return _share(2 * hits, true + predicted)
+_LABELS: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
+    "f1": lambda hits, true, predicted: _share(2 * hits, true + predicted),
+    "precision": lambda hits, _true, predicted: _share(hits, predicted),
+    "recall": lambda hits, true, _predicted: _share(hits, true),
+}
 
 
-def _precision(hits: Floats, _true: Floats, predicted: Floats) -> Floats:
-    return _share(hits, predicted)
+def _label_statistic(metric: str, *, weighted: bool) -> Callable[[Floats], Floats]:
+    """The mean over the classes, or the mean weighted by their rows, from `_label_columns`."""
 
+    def mean(sums: Floats) -> Floats:
+        hits, true, predicted = sums[:, ::3], sums[:, 1::3], sums[:, 2::3]
+        weights = true if weighted else np.ones_like(true)
+        total = (_LABELS[metric](hits, true, predicted) * weights).sum(axis=1)
+        return np.asarray(total / np.maximum(weights.sum(axis=1), 1))
 
-def _recall(hits: Floats, true: Floats, _predicted: Floats) -> Floats:
-    return _share(hits, true)
+    return mean
 
 
 _COLUMNS: dict[str, tuple[Callable[[Outcome], list[Floats]], Callable[[Floats], Floats]]] = {
@@ -129,12 +122,11 @@ _COLUMNS: dict[str, tuple[Callable[[Outcome], list[Floats]], Callable[[Floats], 
     "accuracy": (_mean_columns(lambda outcome: outcome.truth == outcome.predicted), _mean),
     "log_loss": (_mean_columns(_log_loss), _mean),
     "brier": (_mean_columns(metrics.squared_errors), _mean),
-    "f1": (_label_columns, _average_over_labels(_f1)),
-    "f1_weighted": (_label_columns, _average_over_labels(_f1, weighted=True)),
-    "precision": (_label_columns, _average_over_labels(_precision)),
-    "precision_weighted": (_label_columns, _average_over_labels(_precision, weighted=True)),
-    "recall": (_label_columns, _average_over_labels(_recall)),
-    "recall_weighted": (_label_columns, _average_over_labels(_recall, weighted=True)),
+    **{
+        name: (_label_columns, _label_statistic(base, weighted=name in WEIGHTED))
+        for name, base in [*((base, base) for base in _LABELS), *WEIGHTED.items()]
+        if base in _LABELS
+    },
 }
 
 
@@ -169,9 +161,8 @@ def _ranked_statistic(
     weighted: bool,
 ) -> Statistic:
     """The mean of a metric of ranks over the classes, or the mean weighted by their rows."""
-    classes = [
-        _Ranks.sort(outcome, label, unit_of_row) for label in metrics.ranked_classes(outcome)
-    ]
+    labels = metrics.ranked_classes(outcome)
+    classes = [_Ranks.sort(outcome, label, unit_of_row) for label in labels]
     if not classes:
         return lambda counts: np.full(len(counts), np.nan)
 

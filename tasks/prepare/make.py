@@ -13,17 +13,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.base.errors import UserError
 from tasks.base.settings import airflow_connection
 from tasks.clients import store
 from tasks.clients.connections import Lookup
 from tasks.data import split, statistics, units
-from tasks.data.checking import finish_table
 from tasks.data.reading import source_format
 from tasks.data.sources import Fetched, fetch, fetch_from_publisher
 from tasks.pipeline.schema import Pipeline
 from tasks.prepare import function, unseen
-from tasks.prepare.rows import FIX, clean, describe_bad_rows, fetch_all, gather
+from tasks.prepare.rows import clean, fetch_all, gather
 from tasks.records.snapshots import (
     FORMAT,
     UNIT,
@@ -79,13 +77,9 @@ def rehearse(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> Rehears
     with tempfile.TemporaryDirectory(prefix="mlops-check-") as folder:
         fetched = fetch_all(pipeline, Path(folder), lookup, fetch_from_publisher)
         gathering = gather(pipeline, fetched)
-    bad = gathering.bad_rows.numbers
-    if len(bad) and pipeline.data.bad_rows == "reject":
-        what, why = describe_bad_rows(gathering)
-        raise UserError(what, why=why, fix=FIX)
-    table = finish_table(gathering.table(without=bad if len(bad) else None), pipeline.data)
+    table, dropped = clean(pipeline, gathering, write_report=False)
     _sides(pipeline, table)
-    return Rehearsal(len(table), len(bad), gathering.bad_rows.summary())
+    return Rehearsal(len(table), dropped.rows, gathering.bad_rows.summary())
 
 
 def snapshot_address(pipeline: Pipeline, fetched: list[Fetched]) -> str:

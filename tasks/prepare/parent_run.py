@@ -9,7 +9,7 @@ from tasks.clients import tracking
 from tasks.clients.database import locked
 from tasks.pipeline.schema import Pipeline
 from tasks.prepare import unseen
-from tasks.prepare.inputs import ARTIFACT, Inputs
+from tasks.prepare.inputs import ARTIFACT, Inputs, digest
 from tasks.records.snapshots import Manifest
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def open_run(
     client = tracking.client()
     with locked(f"prepare/{pipeline.name}"):
         run = tracking.find_run(pipeline.name, tracking.DAG_RUN, dag_run)
-        if run and run.data.tags.get(tracking.INPUTS) == inputs.digest:
+        if run and run.data.tags.get(tracking.INPUTS) == digest(inputs):
             if run.info.status != "RUNNING":
                 client.update_run(run.info.run_id, status="RUNNING")
             log.info("Continuing the parent run %s.", run.info.run_id)
@@ -38,7 +38,7 @@ def open_run(
                 tracking.NAME: pipeline.name,
                 tracking.SNAPSHOT: manifest.uri,
                 tracking.PIPELINE: plan_uri,
-                tracking.INPUTS: inputs.digest,
+                tracking.INPUTS: digest(inputs),
             }
             if any(manifest.unseen.values()):
                 tags[tracking.UNSEEN] = unseen.tag(manifest)
@@ -48,5 +48,5 @@ def open_run(
                 tags=tags,
             )
             log.info("Started the parent run %s.", run.info.run_id)
-        client.log_dict(run.info.run_id, inputs.model_dump(), ARTIFACT)
+        client.log_dict(run.info.run_id, inputs, ARTIFACT)
         return tracking.reference(run)

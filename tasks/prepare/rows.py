@@ -61,8 +61,10 @@ def gather(pipeline: Pipeline, fetched: list[Fetched]) -> Gathering:
     return gathering
 
 
-def clean(pipeline: Pipeline, gathering: Gathering) -> tuple[pd.DataFrame, Dropped]:
-    """The typed table without its bad rows, which are reported.
+def clean(
+    pipeline: Pipeline, gathering: Gathering, *, write_report: bool = True
+) -> tuple[pd.DataFrame, Dropped]:
+    """The typed table without its bad rows, and the report of these.
 
     Raises:
         UserError: There are bad rows, and the file does not allow dropping them.
@@ -70,25 +72,21 @@ def clean(pipeline: Pipeline, gathering: Gathering) -> tuple[pd.DataFrame, Dropp
     data, bad_rows = pipeline.data, gathering.bad_rows
     if not bad_rows.rows:
         return finish_table(gathering.table(), data), Dropped(rows=0, report=None)
-    numbers, report_uri = bad_rows.numbers, _write_report(pipeline.name, bad_rows.report)
-    command = typed(f"cat {report_uri}")
-    what, why = describe_bad_rows(gathering)
-    if data.bad_rows == "reject":
-        raise UserError(what, why=why, fix=f"List them: {command}\n{FIX}")
-    log.warning("%s They are dropped. List them: %s\n%s", what, command, why)
-    table = finish_table(gathering.table(without=numbers), data)
-    return table, Dropped(rows=len(numbers), report=report_uri)
-
-
-def describe_bad_rows(gathering: Gathering) -> tuple[str, str]:
-    """How many rows break the table's rules, and which rules, with examples."""
-    bad_rows = gathering.bad_rows
+    numbers, report_uri, listing = bad_rows.numbers, None, ""
+    if write_report:
+        report_uri = _write_report(pipeline.name, bad_rows.report)
+        listing = f"List them: {typed(f'cat {report_uri}')}\n"
     examples = [
         f"e.g. row {line.row}: {line.column} is {line.value}"
         for line in bad_rows.report.head(EXAMPLES).itertuples()
     ]
-    what = f"{len(bad_rows.numbers)} of {gathering.rows} rows break the rules of the table."
-    return what, "\n".join(bad_rows.summary() + examples)
+    what = f"{len(numbers)} of {gathering.rows} rows break the rules of the table."
+    why = "\n".join(bad_rows.summary() + examples)
+    if data.bad_rows == "reject":
+        raise UserError(what, why=why, fix=f"{listing}{FIX}")
+    log.warning("%s They are dropped. %s%s", what, listing, why)
+    table = finish_table(gathering.table(without=numbers), data)
+    return table, Dropped(rows=len(numbers), report=report_uri)
 
 
 def _booleans_as_doubles(table: pd.DataFrame, data: Data) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from tasks.clients import tracking
 from tasks.prepare import inputs
-from tasks.prepare.inputs import Inputs
+from tasks.prepare.inputs import Inputs, changes, digest
 from tasks.records import ledger
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def unchanged(name: str, current: Inputs) -> tuple[int, str] | None:
     if champion is None:
         return None
     run = _run_of(name, champion)
-    if run is not None and run.data.tags.get(tracking.INPUTS) == current.digest:
+    if run is not None and run.data.tags.get(tracking.INPUTS) == digest(current):
         return champion, f"version {champion} was made from the same data, pipeline file and code"
     verdict = _earlier_verdict(name, current)
     if verdict is not None:
@@ -37,7 +37,7 @@ def unchanged(name: str, current: Inputs) -> tuple[int, str] | None:
     if earlier is None:
         log.info("The inputs of version %d are not known; training again.", champion)
     else:
-        log.info("Changed since version %d: %s.", champion, current.changes_since(earlier))
+        log.info("Changed since version %d: %s.", champion, changes(current, earlier))
     return None
 
 
@@ -59,7 +59,7 @@ def _earlier_verdict(name: str, current: Inputs) -> str | None:
     """
     runs = tracking.client().search_runs(
         [tracking.experiment(name)],
-        f"tags.`{tracking.INPUTS}` = '{current.digest}' and tags.`{tracking.VERDICT}` LIKE '%'",
+        f"tags.`{tracking.INPUTS}` = '{digest(current)}' and tags.`{tracking.VERDICT}` LIKE '%'",
         order_by=["start_time DESC"],
     )
     verdicts = (run.data.tags[tracking.VERDICT] for run in runs if _is_final(name, run.info.run_id))

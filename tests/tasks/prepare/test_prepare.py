@@ -481,13 +481,13 @@ def test_the_log_names_what_changed_since_the_champion(
     project.body["gate"] = {"confidence": 0.9}
     with caplog.at_level(logging.INFO):
         project.prepare()
-        assert f"Changed since version {version}: pipeline file (gate)." in caplog.text
+        assert f"Changed since version {version}: section gate." in caplog.text
         project.table.loc[0, "a"] = 0.5
         (project.folder / f"{project.name}.py").write_text("# code of this pipeline\n")
         project.prepare()
     assert (
-        f"Changed since version {version}: data, pipeline file (gate), "
-        f"code (pipelines/{project.name}.py)." in caplog.text
+        f"Changed since version {version}: data, file pipelines/{project.name}.py, section gate."
+        in caplog.text
     )
 
 

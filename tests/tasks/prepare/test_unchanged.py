@@ -12,7 +12,7 @@ from tasks import build
 from tasks.base.errors import ConflictError, RunFailedError
 from tasks.base.refs import BuildRef
 from tasks.clients import tracking
-from tasks.prepare.inputs import Inputs
+from tasks.prepare.inputs import Inputs, digest
 from tasks.prepare.unchanged import unchanged
 from tasks.promote import promote
 from tasks.records import ledger
@@ -20,9 +20,7 @@ from tasks.records.champion import rollback
 from tests.tasks import building, promotions
 from tests.tasks.serving import examples
 
-OLD, NEW, OTHER = (
-    Inputs(snapshot=snapshot, sections={}, code={}) for snapshot in ("old", "new", "other")
-)
+OLD, NEW, OTHER = ({"data": data} for data in ("old", "new", "other"))
 
 pytestmark = pytest.mark.usefixtures("servers")
 
@@ -42,7 +40,7 @@ def judged(name: str, number: int, run_id: str, inputs: Inputs, **decided: Any) 
         key=f"decision:{run_id}",
     )
     client = tracking.client()
-    client.set_tag(run_id, tracking.INPUTS, inputs.digest)
+    client.set_tag(run_id, tracking.INPUTS, digest(inputs))
     client.set_tag(run_id, tracking.VERDICT, ref.verdict)
     return ref
 
