@@ -36,7 +36,7 @@ NONE = Overrides()
 
 
 class Project:
-    """A pipeline file of its own name with one CSV source, both changed as a test needs it."""
+    """A pipeline file with its own name and one CSV source; tests change both."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -81,7 +81,7 @@ class Project:
         return read_manifest(self.prepare(overrides=overrides).slots[0].snapshot)
 
     def refused(self) -> UserError:
-        """The error, after which nothing half-made is left."""
+        """The error; nothing half-made must be left."""
         with pytest.raises(UserError) as err:
             self.prepare()
         assert list(store.keys(store.data_uri(f"snapshots/{self.name}/"))) == []
@@ -189,10 +189,10 @@ def test_the_address_changes_with_what_decides_the_rows(project: Project) -> Non
     assert changed()
 
 
-def test_a_snapshot_is_complete_or_not_there(
+def test_a_snapshot_is_complete_or_does_not_exist(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill before the manifest: the next try makes the same snapshot anew."""
+    """Killed before the manifest is written; the next attempt makes the same snapshot."""
 
     def killed(_: Manifest) -> None:
         raise KeyboardInterrupt
@@ -260,7 +260,7 @@ def test_bad_rows_are_refused_with_their_report(project: Project) -> None:
     ]
 
 
-def test_bad_rows_are_dropped_where_the_file_says_so(
+def test_bad_rows_are_dropped_if_the_file_says_so(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     project.body["data"]["bad_rows"] = "drop"
@@ -328,13 +328,13 @@ def test_columns_that_are_no_features_are_named_in_the_log(
     assert read_part(manifest, "train")["note"].unique().tolist() == ["x y"]
 
 
-def test_categories_that_train_has_not_are_counted_on_the_run(
+def test_categories_missing_from_train_are_counted_on_the_run(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = tracking.client().get_run(project.prepare().slots[0].run_id)
     assert tracking.UNSEEN not in plain.data.tags
     project.table["color"] = [f"c{number}" for number in range(200)]
-    for _ in range(2):  # made, and found made
+    for _ in range(2):  # a new snapshot, then the existing one
         caplog.clear()
         slot = project.prepare().slots[0]
         manifest = read_manifest(slot.snapshot)
@@ -409,13 +409,13 @@ def test_a_changed_part_is_not_read(project: Project) -> None:
         read_part(manifest, "test")
 
 
-def test_two_tries_at_once_make_one_parent_run(project: Project) -> None:
+def test_two_simultaneous_attempts_make_one_parent_run(project: Project) -> None:
     dag_run = f"train__{project.name}/at-once"
-    project.prepare()  # the snapshot is there, so that both meet at the run
-    found: list[str] = []
+    project.prepare()  # the snapshot exists, so both attempts meet at the run
+    run_ids: list[str] = []
     tries = [
         threading.Thread(
-            target=lambda: found.append(prepare(project.name, dag_run, NONE).slots[0].run_id)
+            target=lambda: run_ids.append(prepare(project.name, dag_run, NONE).slots[0].run_id)
         )
         for _ in range(2)
     ]
@@ -423,8 +423,8 @@ def test_two_tries_at_once_make_one_parent_run(project: Project) -> None:
         each.start()
     for each in tries:
         each.join()
-    assert len(found) == 2
-    assert len(set(found)) == 1
+    assert len(run_ids) == 2
+    assert len(set(run_ids)) == 1
 
 
 def test_a_cleared_run_continues_its_parent_run_unless_its_inputs_changed(project: Project) -> None:
@@ -442,7 +442,7 @@ def test_a_cleared_run_continues_its_parent_run_unless_its_inputs_changed(projec
 
 
 def champion(project: Project, run_id: str) -> int:
-    """A registered version of this run that carries the champion alias."""
+    """Register a version of this run and make it champion."""
     client = tracking.client()
     client.create_registered_model(project.name)
     version = client.create_model_version(

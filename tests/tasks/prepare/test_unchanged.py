@@ -1,4 +1,4 @@
-"""Inputs that were judged already are not trained again behind a person's back."""
+"""Inputs that were already judged are not trained again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("servers")
 
 
 def judged(name: str, number: int, run_id: str, inputs: Inputs, **decided: Any) -> BuildRef:
-    """The version, once the gate has judged it."""
+    """Record the gate's decision on a version."""
     champion = tracking.alias_version(name, tracking.CHAMPION)
     ref = promotions.build(name, number, champion, run_id=run_id, **decided)
     ledger.append(
@@ -46,7 +46,7 @@ def judged(name: str, number: int, run_id: str, inputs: Inputs, **decided: Any) 
 
 
 def version(name: str, inputs: Inputs, **decided: Any) -> BuildRef:
-    """A version that these inputs made and the gate judged: by default it may be promoted."""
+    """A judged version made from these inputs; by default it may be promoted."""
     client = tracking.client()
     made = client.create_run(tracking.experiment(name)).info
     source = f"{made.artifact_uri}/model"
@@ -70,7 +70,7 @@ def test_a_rollback_is_not_undone_by_the_next_run_on_the_same_inputs(name: str) 
     assert "already judged (promote)" in reason
 
 
-def test_what_passed_but_came_too_late_is_trained_again(name: str) -> None:
+def test_a_version_that_passed_but_came_too_late_is_trained_again(name: str) -> None:
     promote(version(name, OLD), "setup")
     late = version(name, NEW)
     promote(version(name, OTHER), "setup")
@@ -80,13 +80,15 @@ def test_what_passed_but_came_too_late_is_trained_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("verdict", ["promote", "inconclusive"])  # the latter in the mode dry_run
-def test_what_passed_but_was_never_promoted_is_trained_again(name: str, verdict: str) -> None:
+def test_a_version_that_passed_but_was_never_promoted_is_trained_again(
+    name: str, verdict: str
+) -> None:
     promote(version(name, OLD), "setup")
     version(name, NEW, verdict=verdict)
     assert unchanged(name, NEW) is None
 
 
-def test_what_was_promoted_once_stays_so_whatever_became_of_a_later_version(name: str) -> None:
+def test_inputs_that_were_promoted_once_stay_judged_after_a_later_version(name: str) -> None:
     promote(version(name, OLD), "setup")
     promote(version(name, NEW), "setup")
     rollback(name, None, "it is worse", "a person")
@@ -94,7 +96,7 @@ def test_what_was_promoted_once_stays_so_whatever_became_of_a_later_version(name
     assert unchanged(name, NEW) is not None
 
 
-def test_what_the_gate_turned_down_is_not_trained_again(name: str) -> None:
+def test_inputs_that_the_gate_rejected_are_not_trained_again(name: str) -> None:
     promote(version(name, OLD), "setup")
     version(name, NEW, verdict="inconclusive", promote=False)
     champion, reason = unchanged(name, NEW) or (None, "")
@@ -102,7 +104,7 @@ def test_what_the_gate_turned_down_is_not_trained_again(name: str) -> None:
     assert "already judged (inconclusive)" in reason
 
 
-def test_what_the_build_turned_down_is_not_trained_again() -> None:
+def test_inputs_that_the_build_rejected_are_not_trained_again() -> None:
     name = f"judged_{uuid4().hex[:8]}"
     number, run_id = examples.register(name, Ridge(), predictions=[1.0, 2.0, 3.0])
     promote(version(name, OLD), "setup")
