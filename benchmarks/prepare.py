@@ -1,8 +1,8 @@
 """Memory and time of `prepare` on a large table: `python -m benchmarks.prepare`.
 
-The whole task, in a process of its own, from a file beside the pipeline file to the snapshot in the
-store and the parent run in MLflow, on a stack that is started for it in a temporary folder, which
-takes up to 3 GB. Memory is the high-water mark of the process, libraries included.
+The whole task in its own process, from a file next to the pipeline file to the snapshot in the
+store and the parent run in MLflow. The stack is started in a temporary folder, which needs up to
+3 GB. Memory is the high-water mark of the process, including libraries.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ TABLES = (
     ("parquet", 0, "doubles"),
     ("csv", CATEGORIES, f"doubles, {CATEGORIES} of them categories"),
     ("parquet", CATEGORIES, f"doubles, {CATEGORIES} of them categories"),
-    ("csv", -1, "doubles, one of them another text in each row, which names the units"),
+    ("csv", -1, "doubles, and a text that differs in each row and defines the units"),
 )
-"""Form, how many categories, or -1 for the text, and what that is."""
+"""Format, number of categories or -1 for the text, and a description."""
 
 
 def columns(categories: int) -> dict[str, dict[str, Any]]:
-    """The columns of a table, the last one its target."""
+    """The columns of a table; the last one is the target."""
     texts = ["string"] if categories < 0 else ["category"] * categories
     kinds = texts + ["double"] * (COLUMNS - len(texts))
     return {f"x{number:02}": {"type": kind} for number, kind in enumerate(kinds)}
 
 
 def write(path: Path, categories: int) -> None:
-    """Write a table block by block, the same one each time."""
+    """Write a table block by block; it is the same each time."""
     random = np.random.default_rng(0)
     kinds = columns(categories)
     types = {"category": pa.string(), "string": pa.string(), "double": pa.float64()}
@@ -73,11 +73,11 @@ def write(path: Path, categories: int) -> None:
             file.write_table(pa.table(blocks, schema=schema))
 
 
-def measure(folder: Path, form: str, categories: int) -> tuple[float, float]:
-    """Seconds, and GB of memory, for one table, whose file is removed after."""
-    name = f"{form}_{abs(categories)}"
+def measure(folder: Path, ending: str, categories: int) -> tuple[float, float]:
+    """Seconds and GB of memory for one table, whose file is removed afterwards."""
+    name = f"{ending}_{abs(categories)}"
     kinds = columns(categories)
-    file = folder / f"{name}.{form}"
+    file = folder / f"{name}.{ending}"
     write(file, categories)
     body = {
         "description": "a large table",
@@ -94,7 +94,7 @@ def measure(folder: Path, form: str, categories: int) -> tuple[float, float]:
     }
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(body, sort_keys=False))
     began = time.perf_counter()
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", CODE, name],
         cwd=REPOSITORY,
         env=os.environ | {"MLOPS_PIPELINES": str(folder), "PYTHONPATH": str(REPOSITORY)},
@@ -104,7 +104,7 @@ def measure(folder: Path, form: str, categories: int) -> tuple[float, float]:
     )
     seconds = time.perf_counter() - began
     file.unlink()
-    return seconds, int(done.stdout.split()[-1]) * 1024 / 1e9
+    return seconds, int(result.stdout.split()[-1]) * 1024 / 1e9
 
 
 def main() -> None:
@@ -122,11 +122,12 @@ def main() -> None:
             print(
                 "| file | rows x columns | columns | time | peak memory |\n|---|---|---|---:|---:|"
             )
-            for form, categories, what in TABLES:
-                seconds, memory = measure(folder, form, categories)
+            for ending, categories, description in TABLES:
+                seconds, memory = measure(folder, ending, categories)
                 size = f"{ROWS:,} x {COLUMNS}"
                 print(
-                    f"| {form} | {size} | {what} | {seconds:.0f} s | {memory:.2f} GB |", flush=True
+                    f"| {ending} | {size} | {description} | {seconds:.0f} s | {memory:.2f} GB |",
+                    flush=True,
                 )
         finally:
             lifecycle.down(wipe=True)

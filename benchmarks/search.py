@@ -26,7 +26,7 @@ from tasks.base.refs import SlotRef
 from tasks.base.settings import REPOSITORY
 from tasks.clients import database, tracking
 from tasks.pipeline.schema import Pipeline
-from tasks.prepare.make import made
+from tasks.prepare.make import make_snapshot
 from tasks.records import resolved
 from tasks.search.trial_process import THREADS
 
@@ -291,7 +291,7 @@ def main() -> None:
             search(SlotRef.model_validate_json(reference))
         case tables:
             print(f"{machine.describe()}; load before: {os.getloadavg()[0]:.1f}\n")
-            snapshot_uri = made(search_pipeline(10, 1, 1, 0)).uri
+            snapshot_uri = make_snapshot(search_pipeline(10, 1, 1, 0)).uri
             for name, table in (("b", table_one_slot), ("c", table_two_slots)):
                 if not tables or name in tables:
                     for line in table(snapshot_uri):

@@ -1,9 +1,9 @@
-"""What the workflow's search reaches on wines that it has not seen: errors on UCI's wine quality.
+"""Errors of the workflow's search on unseen wines, from UCI's wine quality.
 
-Five folds, shuffled, in which equal wines are in one fold. The champion is tuned again for each of
-them on the four others alone (nested): the workflow's asker, trials and folds, then its refit.
-Beside it, scikit-learn's default, and a support vector machine as in Cortez et al. 2009, also on
-folds that let equal wines be on both sides.
+Five shuffled folds, with equal wines in the same fold. The champion is tuned for each fold on the
+four others (nested), with the workflow's asker, trials, folds and refit. For comparison:
+scikit-learn's default, and a support vector machine as in Cortez et al. 2009, the latter also on
+folds where equal wines may be on both sides.
 
 `python -m benchmarks.wine [red] [white]`
 """
@@ -47,13 +47,13 @@ SPACE: dict[str, Any] = {
     "bootstrap": {"choice": [False, True]},
 }
 GAMMAS = (0.1, 0.25, 0.5, 1.0)
-Answer = Callable[[pd.DataFrame, pd.DataFrame], Any]
-"""From the rows to train on and those to answer for, to the answers, `(rows,)`."""
-Halves = list[tuple[Any, Any]]
+Predictor = Callable[[pd.DataFrame, pd.DataFrame], Any]
+"""From the rows to train on and the rows to predict to predictions, `(rows,)`."""
+Splits = list[tuple[Any, Any]]
 
 
-def of_wine(columns: list[str]) -> Pipeline:
-    """The shipped pipeline on one colour, for the metric mae and so with whole scores."""
+def wine_pipeline(columns: list[str]) -> Pipeline:
+    """The shipped pipeline for one color, with the metric mae and rounded scores."""
     content = yaml.safe_load((REPOSITORY / "pipelines" / "wine_quality.yaml").read_text())
     content["name"] = "wine"
     content |= {"metric": {"name": "mae", "direction": "minimize"}, "rounded": True}
@@ -65,35 +65,40 @@ def of_wine(columns: list[str]) -> Pipeline:
     return Pipeline.model_validate(content)
 
 
-def champion(of: Pipeline, chosen: list[dict[str, Any]]) -> Answer:
-    """Tunes on the rows to train on; what it chose goes to `chosen`."""
+def champion(pipeline: Pipeline, chosen: list[dict[str, Any]]) -> Predictor:
+    """Tune on the rows to train on; the chosen parameters are appended to `chosen`."""
 
-    def answer(train: pd.DataFrame, others: pd.DataFrame) -> Any:
-        hashed = train.assign(**{UNIT: units.hashes(train, of.feature_names)})
-        halves = trial.folds(hashed, FOLDS, of.search.seed)
-        rows = tuple((Rows.of(of, fit), Rows.of(of, score)) for fit, score in halves)
-        objective = trial.Objective(of, rows, THREADS)
-        asker, history = Asker(of), History()
+    def predict(train: pd.DataFrame, others: pd.DataFrame) -> Any:
+        hashed = train.assign(**{UNIT: units.hashes(train, pipeline.feature_names)})
+        halves = trial.folds(hashed, FOLDS, pipeline.search.seed)
+        rows = tuple(
+            (Rows.from_part(pipeline, fit), Rows.from_part(pipeline, held_out))
+            for fit, held_out in halves
+        )
+        objective = trial.Objective(pipeline, rows, THREADS)
+        asker, history = Asker(pipeline), History()
         for tid in range(TRIALS):
             vals = asker.ask(tid, history)
             params = space.evaluate(asker.node, vals)
-            found = trial.attempt(objective, params, trial_seed(of.search.seed, tid))
-            row = Row(tid, vals, found["outcome"], found["loss"], found["figure"], 0.0, 0)
+            result = trial.attempt(objective, params, trial_seed(pipeline.search.seed, tid))
+            row = Row(tid, vals, result["outcome"], result["loss"], result["figure"], 0.0, 0)
             history.update([row])
         best = history.best()
         assert best is not None
         params = space.evaluate(asker.node, best.vals)
         chosen.append(params)
-        seed = trial_seed(of.search.seed, best.tid)
-        fitted = fitting.refit(of, params, Rows.of(of, train), {}, seed=seed, threads=THREADS)
-        return fitted.predict(others[list(of.feature_names)])
+        seed = trial_seed(pipeline.search.seed, best.tid)
+        fitted = fitting.refit(
+            pipeline, params, Rows.from_part(pipeline, train), {}, seed=seed, threads=THREADS
+        )
+        return fitted.predict(others[list(pipeline.feature_names)])
 
-    return answer
+    return predict
 
 
-def plain(of: Pipeline, make: Callable[[], Any]) -> Answer:
-    """An estimator as it is."""
-    features, target = list(of.feature_names), of.data.target
+def untuned(pipeline: Pipeline, make: Callable[[], Any]) -> Predictor:
+    """An estimator without tuning."""
+    features, target = list(pipeline.feature_names), pipeline.data.target
     return lambda train, others: (
         make().fit(train[features], train[target]).predict(others[features])
     )
@@ -104,12 +109,14 @@ def support_vectors(gamma: float) -> Callable[[], Any]:
     return lambda: make_pipeline(StandardScaler(), SVR(C=3, gamma=gamma))
 
 
-def scored(table: pd.DataFrame, truth: NDArray[Any], folds: Halves, answer: Answer) -> list[float]:
-    """MAE, MAE of the answers as whole scores, RMSE, seconds."""
-    began, found = time.perf_counter(), np.empty(len(table))
+def score(
+    table: pd.DataFrame, truth: NDArray[Any], folds: Splits, predict: Predictor
+) -> list[float]:
+    """MAE, MAE of the rounded predictions, RMSE, seconds."""
+    began, predicted = time.perf_counter(), np.empty(len(table))
     for train, others in folds:
-        found[others] = answer(table.iloc[train], table.iloc[others])
-    errors, rounded = found - truth, np.rint(found) - truth
+        predicted[others] = predict(table.iloc[train], table.iloc[others])
+    errors, rounded = predicted - truth, np.rint(predicted) - truth
     root = np.sqrt(np.mean(errors**2))
     return [np.abs(errors).mean(), np.abs(rounded).mean(), root, time.perf_counter() - began]
 
@@ -121,24 +128,26 @@ def main() -> None:
     print("|---|---|---:|---:|---:|---:|")
     for color in sys.argv[1:] or ("red", "white"):
         table = pd.read_csv(DATA / f"winequality-{color}.csv", sep=";")
-        of, chosen = of_wine(list(table)), []
-        truth = table[of.data.target].to_numpy(float)
-        wines = units.hashes(table, of.feature_names)
+        pipeline, chosen = wine_pipeline(list(table)), []
+        truth = table[pipeline.data.target].to_numpy(float)
+        wines = units.hashes(table, pipeline.feature_names)
         grouped = list(GroupKFold(FOLDS, shuffle=True, random_state=0).split(table, groups=wines))
         leaking = list(KFold(FOLDS, shuffle=True, random_state=0).split(table))
         gamma = min(
             GAMMAS,
-            key=lambda one: scored(table, truth, leaking, plain(of, support_vectors(one)))[0],
+            key=lambda value: score(
+                table, truth, leaking, untuned(pipeline, support_vectors(value))
+            )[0],
         )
-        svm = plain(of, support_vectors(gamma))
-        trees = plain(of, lambda: ExtraTreesRegressor(random_state=0, n_jobs=THREADS))
-        for name, folds, answer in (
-            ("champion", grouped, champion(of, chosen)),
+        svm = untuned(pipeline, support_vectors(gamma))
+        trees = untuned(pipeline, lambda: ExtraTreesRegressor(random_state=0, n_jobs=THREADS))
+        for name, folds, predict in (
+            ("champion", grouped, champion(pipeline, chosen)),
             ("default ExtraTrees", grouped, trees),
             (f"SVM, gamma {gamma:g}", grouped, svm),
             (f"SVM, gamma {gamma:g}", leaking, svm),
         ):
-            mae, whole, root, seconds = scored(table, truth, folds, answer)
+            mae, whole, root, seconds = score(table, truth, folds, predict)
             how = "grouped" if folds is grouped else "leaking"
             print(
                 f"| {color}, {name} | {how} | {mae:.3f} | {whole:.3f} | {root:.3f} |"

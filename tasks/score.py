@@ -1,4 +1,4 @@
-"""A logged model's answers outside its endpoint: to the rows of a file, or to a snapshot's part."""
+"""Uses a logged model without its endpoint: on the rows of a file, or on a snapshot's part."""
 
 from __future__ import annotations
 
@@ -16,73 +16,71 @@ from mlflow.exceptions import MlflowException
 from tasks.base.errors import UserError
 from tasks.base.problems import did_you_mean, listed
 from tasks.clients import tracking
-from tasks.data import json_values
-from tasks.data.checking import of_wrong_type, validate
-from tasks.data.reading import DAMAGED, Format, format_of
+from tasks.data import json_values, unseen
+from tasks.data.reading import DAMAGED, Format, source_format
 from tasks.data.split import PARTS
 from tasks.models import flavors, logged, metrics
 from tasks.pipeline.load import load
-from tasks.pipeline.schema import Column, Pipeline, Source
+from tasks.pipeline.schema import Data, Pipeline, Source
 from tasks.records import registry
-from tasks.records.snapshots import Manifest, chosen, read_manifest, read_part
-from tasks.serving.server.signature import MISSING
+from tasks.records.snapshots import Manifest, matching_manifest, read_manifest, read_part
 
 PREDICTION = "prediction"
 """The column that `score` adds."""
-EXAMPLES = 5
-"""Bad values named in an error."""
 PIECE = 100_000
-"""Rows that are written at a time as JSON lines."""
+"""Rows written at a time as JSON lines."""
 
 
 @dataclass(frozen=True)
 class Scored:
     """What `score` wrote."""
 
-    model: str
+    model_uri: str
     rows: int
     target: Path
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A model's figures on a part of a snapshot."""
+    """A model's metrics on a part of a snapshot."""
 
-    model: str
-    snapshot: str
+    model_uri: str
+    snapshot_uri: str
     figures: dict[str, float]
-    """By the metric's name with the part before it, as on a parent run: `test_rmse`."""
+    """By metric and part, named as on a parent run: `test_rmse`."""
 
 
 def score(name: str, source: Path, target: Path, model: str = tracking.CHAMPION) -> Scored:
-    """Write the rows of a file with the model's prediction for each; all of them or none.
+    """Write the rows of a file with the model's prediction for each: all of them or none.
 
     Args:
         name: The pipeline.
-        source: CSV, Parquet or JSON lines, by its ending; columns that are no features are kept.
-        target: The same kinds; written when it is whole.
+        source: CSV, Parquet or JSON lines, by its ending. CSV is read with the options of the
+            pipeline's own CSV source. Columns that are not features are kept.
+        target: The same formats; CSV is written with commas, in UTF-8.
         model: A version's number or alias, or the id of a run that logged a model.
 
     Raises:
         UserError: There is no such model or file, or its rows cannot be scored.
     """
-    pipeline, uri = load(name), logged.find(name, model)
-    write = _WRITERS[_format(target)]
-    rows = _read(source)
+    pipeline, model_uri = load(name), logged.find_model_uri(name, model)
+    kind = _format(target)
+    written, rows = _read(source, pipeline.data)
     if PREDICTION in rows:
-        raise UserError(f"{source} has a column {PREDICTION!r} already.", fix="Rename it.")
-    features = _features(pipeline, rows, _columns(pipeline, uri), source)
+        raise UserError(f"{source} already has a column {PREDICTION!r}.", fix="Rename it.")
+    features = _features(pipeline, rows, _columns(pipeline, model_uri), source)
     try:
-        predicted = np.asarray(flavors.load(uri).predict(features))
+        predicted = np.asarray(flavors.load(model_uri).predict(features))
     except (MlflowException, ValueError, TypeError) as err:
-        raise UserError(f"{uri} cannot predict the rows of {source}.", why=str(err)) from err
-    part = target.with_name(f".{target.name}")
+        raise UserError(f"{model_uri} cannot predict the rows of {source}.", why=str(err)) from err
+    temporary = target.with_name(f".{target.name}")
     try:
-        write(rows.assign(**{PREDICTION: predicted}), part, _compression(target))
-        part.replace(target)
+        table = written.assign(**{PREDICTION: predicted})
+        _write(table, temporary, kind, "gzip" if target.suffix == ".gz" else None)
+        temporary.replace(target)
     except OSError as err:
         raise UserError(f"{target} cannot be written.", why=err.strerror or str(err)) from err
-    return Scored(uri, len(rows), target)
+    return Scored(model_uri, len(rows), target)
 
 
 def measure(
@@ -93,51 +91,58 @@ def measure(
     *,
     make_snapshot: Callable[[Pipeline], Manifest],
 ) -> Measured:
-    """Every metric of the task for a model and a part of a snapshot.
+    """Every metric of the task for a model on a part of a snapshot.
 
     Args:
         name: The pipeline.
         model: A version's number or alias, or the id of a run that logged a model.
         part: `train`, `validation` or `test`.
-        snapshot: URI of a manifest. By default the snapshot that the version was trained on, or,
-            for a run that is no version, one of the data as they are now.
-        make_snapshot: Makes a snapshot of the data as they are now.
+        snapshot: URI of a manifest. The default is the snapshot that the version was trained on,
+            or for a run that is not a version, a snapshot of today's data.
+        make_snapshot: Makes a snapshot of today's data.
 
     Raises:
         UserError: There is no such model, part or snapshot, or the model cannot predict it.
     """
     if part not in PARTS:
         raise UserError(f"The 'part' must be one of {', '.join(PARTS)}. Got {part!r} instead.")
-    pipeline, uri = load(name), logged.find(name, model)
+    pipeline, model_uri = load(name), logged.find_model_uri(name, model)
     if snapshot:
-        manifest = chosen(pipeline, snapshot)
+        manifest = matching_manifest(pipeline, snapshot)
     else:
-        manifest = _trained_on(pipeline, uri) or make_snapshot(pipeline)
+        manifest = _trained_on(pipeline, model_uri) or make_snapshot(pipeline)
     rows = read_part(manifest, part)
     if rows.empty:
-        raise UserError(f"The snapshot {manifest.uri} has no rows in its part {part!r}.")
-    columns, data = _columns(pipeline, uri), pipeline.data
+        raise UserError(f"The part {part!r} of the snapshot {manifest.uri} has no rows.")
+    columns, data = _columns(pipeline, model_uri), pipeline.data
     try:
-        found = metrics.scores(data.task, flavors.load(uri), rows[columns], rows[data.target])
+        scores = metrics.scores(
+            data.task, flavors.load(model_uri), rows[columns], rows[data.target]
+        )
     except (MlflowException, ValueError, TypeError, AttributeError) as err:
-        raise UserError(f"{uri} cannot predict {part} rows of {name}.", why=str(err)) from err
-    figures = {f"{part}_{metric}": value for metric, value in found.items()}
-    return Measured(uri, manifest.uri, figures)
+        raise UserError(
+            f"{model_uri} cannot predict the {part} rows of {name}.", why=str(err)
+        ) from err
+    figures = {f"{part}_{metric}": value for metric, value in scores.items()}
+    return Measured(model_uri, manifest.uri, figures)
 
 
-def _trained_on(pipeline: Pipeline, uri: str) -> Manifest | None:
-    number = uri.rpartition("/")[2]
+def _trained_on(pipeline: Pipeline, model_uri: str) -> Manifest | None:
+    number = model_uri.rpartition("/")[2]
     entry = registry.version(pipeline.name, int(number)) if number.isdigit() else None
-    own = entry.tags.get(tracking.SNAPSHOT) if entry is not None else None
-    return read_manifest(own) if own else None
+    snapshot_uri = entry.tags.get(tracking.SNAPSHOT) if entry is not None else None
+    return read_manifest(snapshot_uri) if snapshot_uri else None
 
 
-def _columns(pipeline: Pipeline, uri: str) -> list[str]:
-    """What the model takes, if the pipeline has it."""
-    columns = list(logged.columns(uri) or pipeline.feature_names)
+def _columns(pipeline: Pipeline, model_uri: str) -> list[str]:
+    """The columns that the model takes, all of them features of the pipeline."""
+    columns = list(logged.input_columns(model_uri) or pipeline.feature_names)
     unknown = [name for name in columns if name not in pipeline.feature_names]
     if unknown:
-        raise UserError(f"{uri} takes columns that {pipeline.name} has not: {listed(unknown)}.")
+        raise UserError(
+            f"{model_uri} takes columns that are not features of {pipeline.name}: "
+            f"{listed(unknown)}."
+        )
     return columns
 
 
@@ -147,45 +152,26 @@ def _features(
     """The columns of the model, in the types that it was trained with."""
     missing = [name for name in columns if name not in rows]
     if missing:
-        near = " ".join(filter(None, (did_you_mean(name, map(str, rows)) for name in missing)))
-        raise UserError(f"{source} has no column {listed(missing)}.", fix=near)
-    data = pipeline.data
-    # Limits are for training data: an endpoint does not ask for them either.
-    free = {name: Column(type=data.columns[name].type, nullable=True) for name in columns}
-    given = rows[columns]
-    if _format(source) == "csv":
-        given = given.mask(given.isin(MISSING))
-    found = validate(given, data.model_copy(update={"columns": free}))
-    wrong = [
-        of_wrong_type(given[name], free[name].type, np.flatnonzero(mask))
-        for name, mask in found.wrong.items()
-    ]
-    failures = pd.concat([*wrong, found.broken], ignore_index=True)
-    if len(failures):
-        bad = [f"row {f.row}: {f.column} {f.rule}" for f in failures.head(EXAMPLES).itertuples()]
+        hints = (did_you_mean(name, map(str, rows)) for name in missing)
         raise UserError(
-            f"{failures['row'].nunique()} of {len(rows)} rows of {source} cannot be scored.",
-            why="\n".join(bad),
+            f"{source} has no column {listed(missing)}.", fix=" ".join(filter(None, hints))
         )
-    return found.table
+    return unseen.typed(rows, columns, str(source), pipeline.data)
 
 
 def _format(path: Path) -> Format:
-    return format_of(Source(uri=path.absolute().as_uri()))
+    return source_format(Source(uri=path.absolute().as_uri()))
 
 
-def _compression(path: Path) -> str | None:
-    return "gzip" if path.suffix == ".gz" else None
-
-
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, data: Data) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows as they are written, and as the pipeline reads them."""
     kind = _format(path)
     try:
         match kind:
-            case "csv":  # as text: what is no feature must come out as it was
-                return pd.read_csv(path, dtype="str", index_col=False, keep_default_na=False)
+            case "csv":
+                return _read_csv(path, data)
             case "jsonl":
-                return pd.read_json(
+                rows = pd.read_json(
                     path,
                     lines=True,
                     dtype=False,
@@ -194,30 +180,33 @@ def _read(path: Path) -> pd.DataFrame:
                     precise_float=True,
                 )
             case "parquet":
-                return pd.read_parquet(path)
+                rows = pd.read_parquet(path)
     except DAMAGED as err:
         raise UserError(f"{path} cannot be read as {kind}.", why=str(err)) from err
+    return rows, rows
 
 
-def _write_csv(table: pd.DataFrame, path: Path, compression: Any) -> None:
-    table.to_csv(path, index=False, lineterminator="\n", compression=compression)
+def _read_csv(path: Path, data: Data) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """With the options of the pipeline's own CSV source; once as text, to write it unchanged."""
+    if unseen.csv_source(data) is None:
+        source = Source(uri=path.absolute().as_uri(), format="csv")
+        data = data.model_copy(update={"sources": (source,)})
+    rows = unseen.read_csv(path, str(path), data)
+    text = unseen.read_csv(path, str(path), data, dtype="str", keep_default_na=False)
+    assert rows is not None
+    assert text is not None
+    return text, rows
 
 
-def _write_jsonl(table: pd.DataFrame, path: Path, compression: Any) -> None:
-    names = list(table.columns)
-    with (gzip.open if compression else open)(path, "wt", encoding="utf-8") as file:
-        for first in range(0, len(table), PIECE):
-            for row in json_values.values(table.iloc[first : first + PIECE]):
-                file.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False))
-                file.write("\n")
-
-
-def _write_parquet(table: pd.DataFrame, path: Path, compression: Any) -> None:  # noqa: ARG001
-    table.to_parquet(path, index=False)
-
-
-_WRITERS: dict[Format, Callable[[pd.DataFrame, Path, Any], None]] = {
-    "csv": _write_csv,
-    "jsonl": _write_jsonl,
-    "parquet": _write_parquet,
-}
+def _write(table: pd.DataFrame, path: Path, kind: Format, compression: Any) -> None:
+    match kind:
+        case "csv":
+            table.to_csv(path, index=False, lineterminator="\n", compression=compression)
+        case "jsonl":
+            with (gzip.open if compression else open)(path, "wt", encoding="utf-8") as file:
+                for first in range(0, len(table), PIECE):
+                    for row in json_values.values(table.iloc[first : first + PIECE]):
+                        record = dict(zip(table.columns, row, strict=True))
+                        file.write(f"{json.dumps(record, ensure_ascii=False)}\n")
+        case "parquet":
+            table.to_parquet(path, index=False)

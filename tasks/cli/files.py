@@ -180,11 +180,11 @@ def _inspect(path: Path, deep: bool) -> tuple[str, list[MlopsError]]:
     if not deep:
         return summary, []
     from tasks.cli.trial_fit import fit_each_family
-    from tasks.prepare.make import rehearsed
+    from tasks.prepare.make import rehearse
 
     errors: list[MlopsError] = []
     try:
-        table = rehearsed(pipeline)
+        table = rehearse(pipeline)
         bad = f", {table.dropped} more left out as bad" if table.dropped else ""
         summary = "\n  ".join([f": {table.rows} rows{bad}{summary}", *table.rules])
     except MlopsError as error:

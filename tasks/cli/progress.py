@@ -132,8 +132,8 @@ def outcome(dag_id: str, run_id: str, state: str) -> dict[str, Any]:
 
 def _words(run_id: str) -> str:
     """The gate's decision on a run as text, from the ledger."""
-    from tasks.gate.decision import Decision, words
+    from tasks.gate.decision import Decision, markdown
     from tasks.records import ledger
 
     entry = ledger.find(f"decision:{run_id}")
-    return "" if entry is None else words(Decision.model_validate(entry.evidence)).strip("# \n")
+    return "" if entry is None else markdown(Decision.model_validate(entry.evidence)).strip("# \n")

@@ -1,4 +1,4 @@
-"""The one table of a pipeline: its columns as the file says, its bad rows found with pandera."""
+"""Checks a pipeline's table: converts columns to the file's types and finds bad rows."""
 
 from __future__ import annotations
 
@@ -18,58 +18,58 @@ from tasks.pipeline.schema import Column, ColumnType, Data
 
 TEXT = frozenset({"category", "string"})
 _EXACT = 2.0**53
-"""From here on a double skips whole numbers."""
+"""From here on, doubles skip whole numbers."""
 
 Failures = pd.DataFrame
-"""One line a broken rule: `row` (its number, from 1), `column`, `rule`, `value`."""
+"""One line per broken rule: `row` (its number, from 1), `column`, `rule`, `value`."""
 
 
 @dataclass(frozen=True)
 class Validated:
-    """Rows with the file's columns in the file's types."""
+    """Rows with the file's columns, in the file's types."""
 
     table: pd.DataFrame
-    """A value that cannot be its type is null."""
+    """A value that cannot be converted is null."""
     wrong: dict[str, NDArray[np.bool_]]
-    """Of the columns that have such values: which, `(rows,)`."""
+    """For each column with such values, which rows have them, `(rows,)`."""
     broken: Failures
     """The other broken rules."""
 
 
 def validate(raw: pd.DataFrame, data: Data, required: Collection[str | None] = ()) -> Validated:
-    """Rows as they were read, against the rules.
+    """Check rows as they were read.
 
     Numbers and booleans become float64, categories and strings str, times datetime64[us] in UTC.
 
     Args:
-        raw: The rows; their index is not looked at, a column that is not there is all null.
+        raw: The rows; their index is ignored, a missing column is all null.
         data: The rules.
-        required: Columns that may not hold nulls even where the file says nullable.
+        required: Columns that may not contain nulls even if the file says nullable.
     """
     raw = raw.reset_index(drop=True)
     typed: dict[str, pd.Series[Any]] = {}
-    wrong, hopeless = {}, set()
+    wrong, all_wrong = {}, set()
     for name, column in data.columns.items():
         values = raw[name] if name in raw.columns else pd.Series(None, raw.index, dtype=object)
-        typed[name], odd = _COERCE[column.type](values)
-        odd &= values.notna()
-        if odd.any():
-            wrong[name] = odd.to_numpy(dtype=bool)
-            if odd.all():
-                hopeless.add(name)  # every row has its failure
+        typed[name], mask = _COERCE[column.type](values)
+        mask &= values.notna()
+        if mask.any():
+            wrong[name] = mask.to_numpy(dtype=bool)
+            if mask.all():
+                all_wrong.add(name)
     table = pd.DataFrame(typed, copy=False)  # nothing else holds the columns
-    broken = _broken(table, data, {*required}, hopeless)
+    broken = _broken(table, data, {*required}, all_wrong)
     if len(broken):
-        # A value of the wrong type is null by now: the first line says why, so no second one.
-        told = np.zeros(len(broken), dtype=bool)
+        # A value of the wrong type is null by now, and needs no second failure.
+        reported = np.zeros(len(broken), dtype=bool)
         for name, rows in wrong.items():
-            told |= (broken["column"] == name).to_numpy() & rows[broken["row"].to_numpy() - 1]
-        broken = broken[~told].drop_duplicates(["row", "column"])
+            reported |= (broken["column"] == name).to_numpy() & rows[broken["row"].to_numpy() - 1]
+        broken = broken[~reported].drop_duplicates(["row", "column"])
     return Validated(table, wrong, broken)
 
 
-def of_wrong_type(raw: pd.Series[Any], kind: ColumnType, rows: NDArray[np.int64]) -> Failures:
-    """The failures of a column's values that are not of its type, at these places."""
+def wrong_type_failures(raw: pd.Series[Any], kind: ColumnType, rows: NDArray[np.int64]) -> Failures:
+    """The failures of a column's values in these rows, which have the wrong type."""
     return pd.DataFrame(
         {
             "row": rows + 1,
@@ -80,19 +80,19 @@ def of_wrong_type(raw: pd.Series[Any], kind: ColumnType, rows: NDArray[np.int64]
     )
 
 
-def finished(table: pd.DataFrame, data: Data) -> pd.DataFrame:
-    """The valid table with its target in its final type: whole-number classes are int64.
+def finish_table(table: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """The valid table with its target in its final type: classes that are numbers become int64.
 
     Raises:
-        UserError: no rows, or a target that its task cannot use.
+        UserError: There are no rows, or the task cannot use the target.
     """
     if table.empty:
-        raise UserError("The table has no rows.", fix="Look at the sources and at data.bad_rows.")
+        raise UserError("The table has no rows.", fix="Check the sources and data.bad_rows.")
     target = table[data.target]
     classes = target.nunique()
     if classes < 2:
         raise UserError(
-            f"The target {data.target!r} has one value only: {target.iloc[0]}.",
+            f"The target {data.target!r} has only one value: {target.iloc[0]}.",
             why="There is nothing to learn.",
             fix="Correct the source, or data.target.",
         )
@@ -114,14 +114,14 @@ def finished(table: pd.DataFrame, data: Data) -> pd.DataFrame:
 
 
 def _broken(
-    table: pd.DataFrame, data: Data, required: Collection[str | None], hopeless: Collection[str]
+    table: pd.DataFrame, data: Data, required: Collection[str | None], all_wrong: Collection[str]
 ) -> Failures:
     rules = pa.DataFrameSchema(
         {
             name: pa.Column(
                 str(table[name].dtype),
                 _checks(column),
-                nullable=name in hopeless or (column.nullable and name not in required),
+                nullable=name in all_wrong or (column.nullable and name not in required),
             )
             for name, column in data.columns.items()
         },
@@ -136,13 +136,13 @@ def _broken(
                 "row": cases["index"].astype("int64") + 1,
                 "column": cases["column"],
                 "rule": cases["check"].replace("not_nullable", "must not be null"),
-                "value": [_shown(value) for value in cases["failure_case"]],
+                "value": [_null_or_text(value) for value in cases["failure_case"]],
             }
         )
     return pd.DataFrame({"row": [], "column": [], "rule": [], "value": []}).astype({"row": "int64"})
 
 
-def _shown(value: Any) -> str:
+def _null_or_text(value: Any) -> str:
     return "null" if pd.isna(value) else text(value)
 
 
@@ -163,15 +163,15 @@ def _checks(column: Column) -> list[pa.Check]:
 
 
 Coerced = tuple["pd.Series[Any]", "pd.Series[bool]"]
-"""The typed column, and which of its values have no such type (nulls are sorted out later)."""
+"""The typed column, and which values could not be converted (still including nulls)."""
 
 
 def _double(raw: pd.Series[Any]) -> Coerced:
     numbers, wrong = _number(raw)
     if raw.dtype != object and not pd.api.types.is_bool_dtype(raw.dtype):
         return numbers, wrong
-    # As numbers they would be zeros and ones that nobody measured; beside nulls they are objects.
-    booleans = _are(raw, (bool, np.bool_))
+    # As numbers they would be zeros and ones that nobody measured. Next to nulls they are objects.
+    booleans = _is_instance(raw, (bool, np.bool_))
     return numbers.mask(booleans), wrong | booleans
 
 
@@ -182,8 +182,8 @@ def _number(raw: pd.Series[Any]) -> Coerced:
     return numbers, numbers.isna()
 
 
-def _are(raw: pd.Series[Any], kinds: tuple[type, ...]) -> pd.Series[bool]:
-    """Which values are of these classes, of a column of any."""
+def _is_instance(raw: pd.Series[Any], kinds: tuple[type, ...]) -> pd.Series[bool]:
+    """Which values are instances of these classes."""
     return pd.Series([isinstance(value, kinds) for value in raw], raw.index, dtype=bool)
 
 
@@ -194,8 +194,8 @@ def _integer(raw: pd.Series[Any]) -> Coerced:
 
 
 def _boolean(raw: pd.Series[Any]) -> Coerced:
-    words = raw if pd.api.types.is_numeric_dtype(raw.dtype) else raw.map(_truth, "ignore")
-    numbers, wrong = _number(words)
+    numeric = raw if pd.api.types.is_numeric_dtype(raw.dtype) else raw.map(_truth, "ignore")
+    numbers, wrong = _number(numeric)
     wrong |= ~numbers.isin([0.0, 1.0])
     return numbers.mask(wrong), wrong
 
@@ -205,40 +205,40 @@ def _truth(value: Any) -> Any:
 
 
 _TRUTH = {"true": 1, "false": 0, "t": 1, "f": 0}
-"""The last two are PostgreSQL's."""
+"""PostgreSQL writes t and f."""
 
 
 def _text(raw: pd.Series[Any]) -> Coerced:
     if raw.dtype == "str" or pd.api.types.is_numeric_dtype(raw.dtype):
-        return _spelled(raw)
-    wrong = _are(raw, _NO_TEXT)
-    return _spelled(raw.mask(wrong))[0], wrong
+        return _as_text(raw)
+    wrong = _is_instance(raw, _NO_TEXT)
+    return _as_text(raw.mask(wrong))[0], wrong
 
 
-def _spelled(raw: pd.Series[Any]) -> Coerced:
+def _as_text(raw: pd.Series[Any]) -> Coerced:
     if raw.dtype == "str":
         return raw, pd.Series(False, index=raw.index)
     texts = raw.map(text, "ignore").astype("str")
     if not pd.api.types.is_float_dtype(raw.dtype):
         return texts, pd.Series(False, index=raw.index)
-    # A whole number so great was another one before it became a double.
+    # Such a large whole number may have been rounded when it became a double.
     wrong = raw.abs() >= _EXACT
     return texts.mask(wrong), wrong
 
 
 _NO_TEXT = (date, time, timedelta, np.datetime64, list, tuple, dict, set, np.ndarray)
-"""Times and nested values, which have no one spelling; `date` has `datetime` and `Timestamp`."""
+"""Times and nested values have no unique spelling; `date` includes `datetime` and `Timestamp`."""
 
 
 def text(value: Any) -> str:
-    """A category's name, also of NumPy's smaller floats."""
+    """A category's name, also for NumPy's smaller floats."""
     if isinstance(value, np.floating) and value.is_integer():
         return str(int(value))
     return schema.text(value)
 
 
 def _datetime(raw: pd.Series[Any]) -> Coerced:
-    values = raw if pd.api.types.is_datetime64_any_dtype(raw.dtype) else _spelled(raw)[0]
+    values = raw if pd.api.types.is_datetime64_any_dtype(raw.dtype) else _as_text(raw)[0]
     times = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
     naive = times.dt.tz_localize(None).astype("datetime64[us]")
     return naive, naive.isna()
@@ -252,7 +252,7 @@ _COERCE: dict[str, Callable[[pd.Series[Any]], Coerced]] = {
     "string": _text,
     "datetime": _datetime,
 }
-_TEXT = "text, or a number that has lost no digits (a greater one needs quotes at the source)"
+_TEXT = "text, or a number that has lost no digits (larger ones need quotes at the source)"
 TYPE_WORDS = {
     "double": "a number",
     "integer": "a whole number",
@@ -261,4 +261,4 @@ TYPE_WORDS = {
     "category": _TEXT,
     "string": _TEXT,
 }
-"""What a value must be, in words."""
+"""What a value must be, for messages."""

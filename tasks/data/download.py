@@ -1,4 +1,4 @@
-"""One file over HTTP: tried again when the trouble may pass, never half of it."""
+"""Downloads a file over HTTP, with retries; a partial file is an error."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tasks.base.errors import UnavailableError, UserError
 log = logging.getLogger(__name__)
 
 PAUSES = (1.0, 4.0, 15.0)
-"""Seconds before the second and every further try."""
+"""Seconds before the second and each further attempt."""
 LIMITS = httpx.Timeout(60, connect=10)
 TOTAL = 1800.0
-"""Seconds that one try may take, however slowly its bytes come."""
-MAY_PASS = frozenset({408, 425, 429})
-"""Statuses below 500 that another try may not meet."""
+"""Seconds that one attempt may take, however slowly the bytes arrive."""
+TEMPORARY = frozenset({408, 425, 429})
+"""Statuses below 500 that are worth another attempt."""
 
 
 def download(url: str, path: Path) -> None:
-    """Write what `url` serves to `path`.
+    """Download `url` to `path`.
 
     Raises:
-        UserError: the address is wrong, or the server refuses it.
-        UnavailableError: no try brought the whole file.
+        UserError: The address is wrong, or the server refuses it.
+        UnavailableError: No attempt returned the whole file.
     """
     for pause in PAUSES:
         try:
@@ -68,7 +68,7 @@ def _attempt(url: str, path: Path) -> None:
 
 def _check_status(url: str, response: httpx.Response) -> None:
     status = f"{response.status_code} {response.reason_phrase}".strip()
-    if response.status_code >= 500 or response.status_code in MAY_PASS:
+    if response.status_code >= 500 or response.status_code in TEMPORARY:
         raise UnavailableError(f"{url} answered {status}.")
     if not response.is_success:
         raise UserError(
@@ -78,9 +78,9 @@ def _check_status(url: str, response: httpx.Response) -> None:
 
 
 def _check_length(url: str, response: httpx.Response) -> None:
-    """Raise on a short body, as httpx does today by itself: half a file must never pass for it."""
-    promised = response.headers.get("Content-Length")
-    if promised and int(promised) != response.num_bytes_downloaded:
+    """Refuse a short body. httpx does so today, but a partial file must never get through."""
+    expected = response.headers.get("Content-Length")
+    if expected and int(expected) != response.num_bytes_downloaded:
         raise UnavailableError(
-            f"{url} was cut off: {response.num_bytes_downloaded} of {promised} bytes came."
+            f"{url} was cut off: received {response.num_bytes_downloaded} of {expected} bytes."
         )

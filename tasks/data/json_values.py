@@ -1,4 +1,4 @@
-"""A table's values as JSON has them; pandas' own `to_json` cuts numbers off after 15 decimals."""
+"""A table's values for JSON; pandas' own `to_json` truncates numbers after 15 decimals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pandas as pd
 
 def values(rows: pd.DataFrame) -> list[list[Any]]:
     """The rows: numbers in full, times in ISO 8601, null for what is missing or not finite."""
-    found: list[list[Any]] = rows.astype(object).where(rows.notna(), None).to_numpy().tolist()
-    return [[_plain(value) for value in row] for row in found]
+    cells: list[list[Any]] = rows.astype(object).where(rows.notna(), None).to_numpy().tolist()
+    return [[_json_value(value) for value in row] for row in cells]
 
 
 def as_split(rows: pd.DataFrame) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def as_split(rows: pd.DataFrame) -> dict[str, Any]:
     return {"columns": list(rows.columns), "data": values(rows)}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, date):  # a time is one, too
+def _json_value(value: Any) -> Any:
+    if isinstance(value, date):  # includes datetime
         return value.isoformat()
     number = float(value) if isinstance(value, Decimal) else value
     return None if isinstance(number, float) and not math.isfinite(number) else number

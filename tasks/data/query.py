@@ -1,4 +1,4 @@
-"""The rows of a PostgreSQL query as a CSV file, read in a transaction that cannot write."""
+"""Writes the rows of a PostgreSQL query to a CSV file, in a read-only transaction."""
 
 from __future__ import annotations
 
@@ -16,41 +16,39 @@ from tasks.pipeline.schema import Source
 log = logging.getLogger(__name__)
 
 KINDS = frozenset({"postgres", "postgresql"})
-"""Airflow's types of such a connection."""
+"""Airflow's types of a connection to PostgreSQL."""
 LIMIT = 1800.0
 """Seconds that a query may take."""
 NULL = r"\N"
-"""A null in the file, which thus differs from an empty text."""
+"""A null in the file, distinct from an empty text."""
 READ = {"na_values": [NULL], "keep_default_na": False}
-"""Options with which pandas reads the file."""
+"""Options for pandas to read the file."""
 _EXTRAS = frozenset({"sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "options"})
-"""Keys of a connection's `extra` that go to PostgreSQL's library."""
+"""Keys of a connection's `extra` that are passed to PostgreSQL's library."""
 _REFUSED = re.compile("authentication failed|does not exist|no pg_hba.conf entry|no password")
-
-
 _SETTINGS = """
 set default_transaction_read_only = on; set statement_timeout = %s;
 set datestyle = 'ISO'; set timezone = 'UTC'; set intervalstyle = 'iso_8601';
 set extra_float_digits = 3; set bytea_output = 'hex'
 """
-"""Values must be the same text whatever the server and the role are set to."""
+"""Values must have the same text whatever the settings of the server and the role."""
 
 
 def copy(source: Source, connection: Connection, path: Path) -> None:
-    """Write what the query of `source` gives to `path`, row by row, with a header.
+    """Write the result of the source's query to `path`, row by row, with a header.
 
     Raises:
-        UserError: the login is wrong, the query has a mistake, or writes.
-        UnavailableError: the server did not answer, or not in time.
+        UserError: The login is wrong, or the query is invalid or writes.
+        UnavailableError: The server did not answer, or not in time.
     """
     session = _connect(source, connection)
     try:
-        # Of the session, so that they outlive a transaction which the query's text might end.
+        # For the session: the query's text might end the transaction.
         session.autocommit = True
         with session.cursor() as cursor:
             cursor.execute(_SETTINGS, (f"{LIMIT * 1000:.0f}ms",))
         session.autocommit = False
-        # One state of the database for all rows, and no way to change it.
+        # A consistent state of the database for all rows, and no way to change it.
         session.set_session(readonly=True, isolation_level="REPEATABLE READ")
         with session.cursor() as cursor, path.open("wb") as file:
             query = str(source.query).strip().rstrip(";")
@@ -60,14 +58,14 @@ def copy(source: Source, connection: Connection, path: Path) -> None:
                 file,
             )
     except psycopg2.Error as err:
-        raise _explained(err, source) from err
+        raise _explain(err, source) from err
     finally:
         session.close()
 
 
 def _connect(source: Source, connection: Connection) -> Any:
     database = source.uri.removeprefix("postgresql://") or connection.database
-    given: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "host": connection.host,
         "port": connection.port,
         "user": connection.login,
@@ -76,7 +74,7 @@ def _connect(source: Source, connection: Connection) -> Any:
     } | {key: value for key in _EXTRAS if (value := connection.option(key))}
     try:
         return psycopg2.connect(
-            **{key: value for key, value in given.items() if value is not None},
+            **{key: value for key, value in parameters.items() if value is not None},
             application_name="mlops prepare",
             connect_timeout=10,
             keepalives_idle=30,
@@ -96,13 +94,13 @@ def _connect(source: Source, connection: Connection) -> Any:
         ) from err
 
 
-def _explained(err: psycopg2.Error, source: Source) -> MlopsError:
+def _explain(err: psycopg2.Error, source: Source) -> MlopsError:
     what = f"The query on the connection {source.connection!r}"
     why = str(err).strip()
     match err:
         case psycopg2.errors.ReadOnlySqlTransaction():
             return UserError(
-                f"{what} must only read.", why=why, fix="Give a SELECT that changes nothing."
+                f"{what} must only read.", why=why, fix="Use a SELECT that changes nothing."
             )
         case psycopg2.errors.QueryCanceled():
             return UnavailableError(f"{what} took longer than {LIMIT:g} s.", why=why)

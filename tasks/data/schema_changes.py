@@ -1,4 +1,4 @@
-"""Schema drift: columns at a source that are others than the file's, refused or accepted."""
+"""Schema changes: columns of a source that differ from the pipeline file, refused or accepted."""
 
 from __future__ import annotations
 
@@ -15,66 +15,70 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Report:
-    """What is wrong with the columns of all sources, collected to be told at once."""
+class SchemaChanges:
+    """The schema changes of all sources, collected for one message."""
 
     data: Data
     required: Collection[str | None]
-    """Columns that may not be without values even where the file says nullable."""
+    """Columns that may not be empty even if the file says nullable."""
     problems: dict[str, list[str]] = field(default_factory=dict)
-    """Where -> what."""
+    """The refused changes of each table."""
 
-    def names(self, where: str, found: Sequence[str]) -> None:
-        """Compare the names of a table's columns with the file's."""
-        columns, drift = self.data.columns, self.data.drift
+    def compare_names(self, table: str, names: Sequence[str]) -> None:
+        """Compare the names of a table's columns with the pipeline file."""
+        columns, accept = self.data.columns, self.data.drift
         for name in columns:
-            if name not in found:
-                near = difflib.get_close_matches(name, [c for c in found if c not in columns], 1)
-                hint = f" (is it {near[0]!r}?)" if near else ""
-                what = f"column {name!r} is missing{hint}"
-                self._tell(where, what, name, accepted=drift.lost == "fill")
-        for name in dict.fromkeys(found):
-            if found.count(name) > 1:
-                self._refuse(where, f"column {name!r} is there twice")
+            if name not in names:
+                unknown = [other for other in names if other not in columns]
+                near = difflib.get_close_matches(name, unknown, 1)
+                hint = f" (renamed to {near[0]!r}?)" if near else ""
+                change = f"column {name!r} is missing{hint}"
+                self._empty(table, name, change, accepted=accept.lost == "fill")
+        for name in dict.fromkeys(names):
+            if names.count(name) > 1:
+                self._refuse(table, f"column {name!r} occurs twice")
             elif name in columns:
                 continue
-            elif drift.new == "ignore":
-                log.warning("%s: column %r is unknown and left out.", where, name)
+            elif accept.new == "ignore":
+                log.warning("%s: column %r is unknown and left out.", table, name)
             else:
-                self._refuse(where, f"column {name!r} is unknown")
+                self._refuse(table, f"column {name!r} is unknown")
 
-    def changed(self, where: str, name: str, count: int, example: str) -> None:
-        """A column of which every value, `count` of them, has the wrong type."""
-        must = TYPE_WORDS[self.data.columns[name].type]
-        what = f"column {name!r} has another type: none of its {count} values is {must}"
-        accepted = self.data.drift.type == "fill"
-        self._tell(where, f"{what}, e.g. {example}", name, accepted=accepted)
+    def change_type(self, table: str, name: str, count: int, example: str) -> None:
+        """Report a column all of whose `count` values have the wrong type."""
+        wanted = TYPE_WORDS[self.data.columns[name].type]
+        change = (
+            f"column {name!r} has another type: none of its {count} values is {wanted}, "
+            f"e.g. {example}"
+        )
+        self._empty(table, name, change, accepted=self.data.drift.type == "fill")
 
     def check(self) -> None:
-        """Raise a `UserError` with all that was found."""
+        """Raise a `UserError` with every refused change."""
         if not self.problems:
             return
-        one = len(self.problems) == 1
-        what = f"{next(iter(self.problems))} does" if one else "The sources do"
+        tables = [*self.problems]
+        single = len(tables) == 1
+        subject = f"{tables[0]} does" if single else "The sources do"
         lines = [
-            ("" if one else f"{where}: ") + "; ".join(problems) + "."
-            for where, problems in self.problems.items()
+            ("" if single else f"{table}: ") + "; ".join(changes) + "."
+            for table, changes in self.problems.items()
         ]
         raise UserError(
-            f"{what} not have the columns of the pipeline.",
+            f"{subject} not have the columns of the pipeline file.",
             why="\n".join(lines),
             fix="Correct the source, its read options, or data.columns in the pipeline file; "
-            "or accept it under data.drift.",
+            "or accept the schema change under data.drift.",
         )
 
-    def _tell(self, where: str, what: str, name: str, *, accepted: bool) -> None:
-        """Accept what leaves the column empty, if the file does and the column may be."""
+    def _empty(self, table: str, name: str, change: str, *, accepted: bool) -> None:
+        """Accept a change that leaves a column empty, if both the file and the column allow it."""
         if not accepted:
-            self._refuse(where, what)
+            self._refuse(table, change)
         elif not self.data.columns[name].nullable or name in self.required:
-            self._refuse(where, f"{what}, and it may not be empty")
+            self._refuse(table, f"{change}, and it may not be empty")
         else:
-            log.warning("%s: %s; it is taken as empty.", where, what)
+            log.warning("%s: %s; it is treated as empty.", table, change)
 
-    def _refuse(self, where: str, what: str) -> None:
-        self.problems.setdefault(where, []).append(what)
+    def _refuse(self, table: str, change: str) -> None:
+        self.problems.setdefault(table, []).append(change)

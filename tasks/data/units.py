@@ -1,9 +1,9 @@
-"""A unit's 64-bit hash: the same on every platform and with every version of every library.
+"""A unit's 64-bit hash, the same on every platform and with every version of the libraries.
 
 A value becomes 64 bits (a number: its IEEE 754 double, with one zero and one NaN; a time:
 microseconds since 1970; a text: BLAKE2b of its UTF-8), is mixed with its column's name, and the
 columns are mixed one after the other in the order of their names. The mixing is splitmix64's
-finalizer (Steele, Lea, Flood 2014). Nothing of it may change without a new snapshot format.
+finalizer (Steele, Lea, Flood 2014). None of this may change without a new snapshot format.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 Bits = NDArray[np.uint64]
 
 BLOCK = 100_000
-"""Texts that are looked at at once: the table of five million different ones took 700 MB."""
+"""Texts that are hashed at once: a table of five million different ones took 700 MB."""
 _NAN = np.uint64(0x7FF8000000000000)
-_NULL_TEXT = np.uint64(0xFFF8000000000001)  # a NaN that no number can be here
+_NULL_TEXT = np.uint64(0xFFF8000000000001)  # a NaN that no number here can be
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def hashes(table: pd.DataFrame, columns: Iterable[str]) -> NDArray[np.int64]:
-    """The unit's hash of each row, `(rows,)`: equal values in `columns`, equal hash."""
+    """The hash of each row's unit, `(rows,)`: equal for equal values in `columns`."""
     state = np.zeros(len(table), dtype=np.uint64)
     for name in sorted(columns):
         state ^= _mix(_bits(table[name]) ^ _text_bits(name))
@@ -43,13 +43,13 @@ def positions(units: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
 
 
 def _mix(values: Bits) -> Bits:
-    out = values + _GOLDEN
-    out ^= out >> np.uint64(30)
-    out *= _FIRST
-    out ^= out >> np.uint64(27)
-    out *= _SECOND
-    out ^= out >> np.uint64(31)
-    return out
+    mixed = values + _GOLDEN
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= _FIRST
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= _SECOND
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
 def _bits(column: pd.Series[Any]) -> Bits:
@@ -57,13 +57,13 @@ def _bits(column: pd.Series[Any]) -> Bits:
         return column.to_numpy().astype("datetime64[us]").view(np.uint64)
     if pd.api.types.is_numeric_dtype(column.dtype):
         numbers = column.to_numpy(dtype=np.float64, copy=True)
-        numbers[numbers == 0] = 0.0  # -0.0 too
+        numbers[numbers == 0] = 0.0  # also -0.0
         bits = numbers.view(np.uint64)
         bits[np.isnan(numbers)] = _NAN
         return bits
-    blocks = range(0, len(column), BLOCK)
+    starts = range(0, len(column), BLOCK)
     return np.concatenate(
-        [np.empty(0, np.uint64), *(_texts(column.iloc[at : at + BLOCK]) for at in blocks)]
+        [np.empty(0, np.uint64), *(_texts(column.iloc[start : start + BLOCK]) for start in starts)]
     )
 
 

@@ -106,7 +106,7 @@ def _refit(best: BestRef) -> Candidate:
         fitted = fitting.refit(
             pipeline,
             chosen["params"],
-            Rows.of(pipeline, rows),
+            Rows.from_part(pipeline, rows),
             chosen["chosen"],
             seed=trial_seed(pipeline.search.seed, best.trial),
             threads=process.cores(),
@@ -145,7 +145,7 @@ def _log_scores(best: BestRef, candidate: Candidate) -> None:
     client, task = tracking.client(), candidate.pipeline.data.task
     figures: dict[str, float] = {}
     outcomes = {
-        prefix: metrics.outcome(
+        prefix: metrics.predict(
             candidate.model, candidate.features(rows), candidate.target(rows), task
         )
         for prefix, rows in (("training", candidate.fitted_on), ("test", candidate.test))

@@ -32,7 +32,7 @@ def plots(task: Task, outcome: Outcome, classes: list[str], target: str) -> dict
             "predicted_actual.png": _predicted_actual(outcome.truth, outcome.predicted, target),
             "residuals.png": _residuals(outcome.truth, outcome.predicted, target),
         }
-    names = {label: classes[label] for label in metrics.ranked(outcome)}
+    names = {label: classes[label] for label in metrics.ranked_classes(outcome)}
     return {
         "confusion_matrix.png": _confusion(outcome, classes, target),
         "roc.png": _roc(outcome, names),

@@ -7,7 +7,7 @@ import logging
 from tasks.base.errors import ConflictError
 from tasks.base.refs import DecisionRef, VersionRef
 from tasks.clients import tracking
-from tasks.gate.decision import Decision, Evidence, judge, words
+from tasks.gate.decision import Decision, Evidence, judge, markdown
 from tasks.gate.measure import measure
 from tasks.records import ledger, registry, resolved
 
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 def gate(version: VersionRef) -> DecisionRef:
-    """Judge a challenger once, and put the decision on its run, its version and into the ledger.
+    """Judge a challenger once; record the decision in the ledger, on its run and on its version.
 
-    A repeated call gives the recorded decision.
+    A repeated call returns the recorded decision.
     """
     key = f"decision:{version.run_id}"
     recorded = ledger.find(key)
@@ -33,7 +33,7 @@ def gate(version: VersionRef) -> DecisionRef:
             evidence=decision.model_dump(mode="json"),
             key=key,
         )
-        recorded = ledger.find(key)  # another try may have been quicker: the first row counts
+        recorded = ledger.find(key)  # another attempt may have been faster: the first row counts
         assert recorded is not None
     decision = Decision.model_validate(recorded.evidence)
     if (decision.name, decision.version) != (version.name, version.version):
@@ -52,8 +52,8 @@ def _actor(run_id: str) -> str:
 
 
 def _publish(decision: Decision) -> None:
-    """Show what the ledger records; may be repeated."""
-    text, client = words(decision), tracking.client()
+    """Publish what the ledger records; may be repeated."""
+    text, client = markdown(decision), tracking.client()
     client.log_text(decision.run_id, decision.model_dump_json(indent=2), "decision.json")
     client.log_text(decision.run_id, text, "decision.md")
     client.set_tag(decision.run_id, tracking.VERDICT, decision.verdict)
@@ -66,14 +66,14 @@ def _decide(version: VersionRef) -> Decision:
     rules = pipeline.gate
     champion = registry.aliases(version.name).get(tracking.CHAMPION)
     if rules.mode == "disabled":
-        found = Evidence(
+        evidence = Evidence(
             metric=pipeline.metric.name, obstacle="The gate is disabled: nothing was compared."
         )
     else:
-        found = measure(version, pipeline, champion)
-    verdict, reason = judge(found, rules.min_improvement)
+        evidence = measure(version, pipeline, champion)
+    verdict, reason = judge(evidence, rules.min_improvement)
     return Decision(
-        **dict(found),
+        **dict(evidence),
         name=version.name,
         run_id=version.run_id,
         version=version.version,

@@ -1,10 +1,10 @@
-"""The verdict on a challenger, with everything that led to it, for machines and in words."""
+"""The verdict on a challenger with everything that led to it, as a record and as text."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict
 
 from tasks.base.refs import DecisionRef, Verdict, VersionRef
 from tasks.gate.bootstrap import Improvement
@@ -17,28 +17,27 @@ class _Frozen(BaseModel):
 
 
 class Guardrail(_Frozen):
-    """A limit beside the comparison, with what was found."""
+    """A limit in addition to the comparison, with the figure and the verdict."""
 
     name: str
-    """A metric, `color = red`, `model size` or `latency`."""
+    """A metric, a slice like `color = red`, `model size` or `latency`."""
     figure: float | None = None
     limit: float
     verdict: Literal["kept", "broken", "not judged"]
-    words: str
+    text: str
 
     @classmethod
-    def judged(cls, name: str, figure: float, limit: float, words: str, *, kept: bool) -> Guardrail:
-        """One that could be judged."""
+    def judged(cls, name: str, figure: float, limit: float, text: str, *, kept: bool) -> Guardrail:
+        """A guardrail that could be judged."""
         verdict: Literal["kept", "broken"] = "kept" if kept else "broken"
-        return cls(name=name, figure=figure, limit=limit, verdict=verdict, words=words)
+        return cls(name=name, figure=figure, limit=limit, verdict=verdict, text=text)
 
     @classmethod
     def threshold(cls, metric: str, value: float, limit: float, direction: Direction) -> Guardrail:
-        """Kept by a metric at the limit or better; by one that is no number it is not."""
+        """Kept if the metric is at the limit or better, and not if it is not a number."""
         kept = value <= limit if direction == "minimize" else value >= limit
-        does = "keeps" if kept else "breaks"
-        said = f"{metric} {value:.4g}: {does} the threshold {limit:.4g}."
-        return cls.judged(metric, value, limit, said, kept=kept)
+        text = f"{metric} {value:.4g}: {keeps(kept)} the threshold {limit:.4g}."
+        return cls.judged(metric, value, limit, text, kept=kept)
 
 
 class Evidence(_Frozen):
@@ -46,14 +45,14 @@ class Evidence(_Frozen):
 
     metric: str
     opponent: str = "nothing"
-    """`version 3`, or `a baseline (the mean)` for a first model."""
+    """`version 3`, or for a first model `a baseline (the mean)`."""
     test: str | None = None
-    """Digest of the test part; none when nothing was compared."""
+    """Digest of the test part; None if nothing was compared."""
     used_before: int = 0
-    """Decisions that were made on this test part earlier."""
+    """Earlier decisions on this test part."""
     test_rows: int = 0
     removed: dict[str, int] = {}
-    """Test rows left out, by the reason."""
+    """Number of test rows left out, by reason."""
     rows: int = 0
     units: int = 0
     guardrails: tuple[Guardrail, ...] = ()
@@ -63,18 +62,9 @@ class Evidence(_Frozen):
     obstacle: str = ""
     """Why there is no improvement to judge."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _older(cls, found: Any) -> Any:
-        """Decisions that the ledger had before there were other guardrails than thresholds."""
-        if isinstance(found, dict) and "thresholds" in found:
-            found = dict(found)
-            found["guardrails"] = [Guardrail.threshold(**one) for one in found.pop("thresholds")]
-        return found
-
 
 class Decision(Evidence):
-    """The verdict, as the ledger and the run keep it."""
+    """The verdict and its evidence, as kept in the ledger and on the run."""
 
     name: str
     run_id: str
@@ -86,10 +76,10 @@ class Decision(Evidence):
     reason: str
     promote: bool
     trained_on: str = ""
-    """Of a version that was logged by hand: how it is known what it was trained on."""
+    """For a version that was logged by hand: the source of what it was trained on."""
 
     def ref(self, version: VersionRef) -> DecisionRef:
-        """What the next task needs of it."""
+        """What the next task needs."""
         return DecisionRef(
             **version.model_dump(),
             verdict=self.verdict,
@@ -99,23 +89,31 @@ class Decision(Evidence):
         )
 
 
-def judge(found: Evidence, min_improvement: float) -> tuple[Verdict, str]:
+def keeps(kept: bool) -> str:
+    """The verb for a guardrail's text."""
+    return "keeps" if kept else "breaks"
+
+
+def judge(evidence: Evidence, min_improvement: float) -> tuple[Verdict, str]:
     """The verdict and its reason."""
-    broken = [one.words for one in found.guardrails if one.verdict == "broken"]
+    broken = [rail.text for rail in evidence.guardrails if rail.verdict == "broken"]
     if broken:
-        return "reject", " ".join(["A guardrail does not hold.", *broken])
-    gain = found.improvement
+        return "reject", " ".join(["A guardrail is broken.", *broken])
+    gain = evidence.improvement
     if gain is None:
-        return "inconclusive", found.obstacle
-    claim = f"better than {found.opponent}" + (
+        return "inconclusive", evidence.obstacle
+    claim = f"better than {evidence.opponent}" + (
         f" by more than {min_improvement:.4g}" if min_improvement else ""
     )
-    sure = f"with {_percent(gain.confidence)} confidence"
+    confidence = f"with {_percent(gain.confidence)} confidence"
     if gain.lower > min_improvement:
-        return "promote", f"It is {claim} in {found.metric}, {sure}."
+        return "promote", f"It is {claim} in {evidence.metric}, {confidence}."
     if gain.upper < min_improvement:
-        return "reject", f"It is not {claim} in {found.metric}, {sure}."
-    return "inconclusive", f"That it is {claim} in {found.metric} was not shown {sure}."
+        return "reject", f"It is not {claim} in {evidence.metric}, {confidence}."
+    return (
+        "inconclusive",
+        f"It was not shown to be {claim} in {evidence.metric} {confidence}.",
+    )
 
 
 _TITLES: dict[Verdict, str] = {
@@ -125,7 +123,7 @@ _TITLES: dict[Verdict, str] = {
 }
 
 
-def words(decision: Decision) -> str:
+def markdown(decision: Decision) -> str:
     """The decision as a few lines of Markdown."""
     lines = [f"# {decision.name} version {decision.version}: {_title(decision)}", ""]
     lines += [decision.reason, ""]
@@ -135,21 +133,21 @@ def words(decision: Decision) -> str:
 
 def _title(decision: Decision) -> str:
     if decision.mode == "disabled":
-        return "promoted unjudged"
+        return "promoted without judgement"
     title = _TITLES[decision.verdict]
-    return f"{title}; promoted all the same" if decision.mode == "dry_run" else title
+    return f"{title}; promoted anyway" if decision.mode == "dry_run" else title
 
 
 def _facts(decision: Decision) -> list[str]:
     facts = []
     if decision.improvement is not None:
         facts += _comparison(decision, decision.improvement)
-    facts += [one.words for one in decision.guardrails]
+    facts += [rail.text for rail in decision.guardrails]
     if decision.test is not None:
         facts += _rows(decision)
     if decision.trained_on:
         facts.append(
-            f"Logged by hand; by {decision.trained_on} it was trained on no row of the test part."
+            f"Logged by hand. According to {decision.trained_on}, it was not trained on test rows."
         )
     champion = "no champion" if decision.champion is None else f"version {decision.champion}"
     facts.append(f"Gate mode {decision.mode}; champion at the time: {champion}.")
@@ -158,35 +156,32 @@ def _facts(decision: Decision) -> list[str]:
 
 def _comparison(decision: Decision, gain: Improvement) -> list[str]:
     result = (
-        f"{decision.metric} {decision.challenger_score:.4g} against {decision.opponent_score:.4g} "
-        f"of {decision.opponent}: an improvement of {gain.estimate:z.4g}, above {gain.lower:z.4g} "
-        f"and below {gain.upper:z.4g} (each with {_percent(gain.confidence)} confidence); "
-        f"above {decision.min_improvement:.4g} is needed."
+        f"{decision.metric} {decision.challenger_score:.4g}, {decision.opponent}: "
+        f"{decision.opponent_score:.4g}. The improvement is {gain.estimate:z.4g}: more than "
+        f"{gain.lower:z.4g} and less than {gain.upper:z.4g} (each with "
+        f"{_percent(gain.confidence)} confidence); more than {decision.min_improvement:.4g} is "
+        "needed."
     )
+    widening = f"; widened ×{gain.widening:.3g} for training variance"  # noqa: RUF001
     power = (
-        f"The smallest improvement that these rows show in {_percent(gain.power)} of cases: "
-        f"{decision.min_improvement + gain.detectable:.4g} (paired bootstrap, "
-        f"{gain.resamples} resamples of units, seed {gain.seed}"
-        + (
-            f"; {gain.widening:.3g} times as wide for the luck of a training)."
-            * (gain.widening > 1)
-            or ")."
-        )
+        f"These rows would show an improvement of {decision.min_improvement + gain.detectable:.4g} "
+        f"in {_percent(gain.power)} of cases (paired bootstrap, {gain.resamples} resamples of "
+        f"units, seed {gain.seed}{widening if gain.widening > 1 else ''})."
     )
     return [result, power]
 
 
 def _rows(decision: Decision) -> list[str]:
-    removed = [f"{rows} left out: {why}" for why, rows in decision.removed.items() if rows]
+    removed = [f"; {rows} left out: {why}" for why, rows in decision.removed.items() if rows]
     used = decision.used_before
-    return [
+    rows = (
         f"{decision.rows} of {decision.test_rows} test rows used ({decision.units} units)"
-        + (f"; {'; '.join(removed)}." if removed else "."),
-        f"This test part was used for {used} decision{'' if used == 1 else 's'} before; each use "
-        "makes a win by chance likelier."
-        if used
-        else "This test part was not used for a decision before.",
-    ]
+        f"{''.join(removed)}."
+    )
+    if not used:
+        return [rows, "This test part was not used for an earlier decision."]
+    uses = f"{used} earlier decision{'' if used == 1 else 's'}"
+    return [rows, f"This test part was used for {uses}; each makes a win by chance more likely."]
 
 
 def _percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""What a challenger must not break beside the comparison: limits, slices, size and latency."""
+"""Limits that a challenger must keep in addition to the comparison: size, latency and slices."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from mlflow.artifacts import download_artifacts
 
 from tasks.gate import drawn
 from tasks.gate.bootstrap import Improvement
-from tasks.gate.compare import IncomparableError, improvement
-from tasks.gate.decision import Guardrail
+from tasks.gate.compare import improvement
+from tasks.gate.contenders import IncomparableError
+from tasks.gate.decision import Guardrail, keeps
 from tasks.models import metrics
 from tasks.models.metrics import Outcome
 from tasks.pipeline.schema import Gate, Pipeline, Slices
@@ -26,36 +27,37 @@ from tasks.records.snapshots import UNIT
 from tasks.serving.model_files import read_card
 
 FEWEST_UNITS = 10
-"""A bootstrap of fewer says nothing, unless the file's `min_rows` is lower still."""
+"""A bootstrap of fewer units says nothing; a lower `min_rows` in the file takes precedence."""
 CALLS = 15
+"""Predictions of which the latency is the median."""
 
-Scored = Callable[[str], Outcome]
-"""A model's answers to the fair rows, as far as a metric needs them."""
+Predictions = Callable[[str], Outcome]
+"""Returns a model's predictions for the fair rows, as a metric needs them."""
 
 
-def of_files(
-    uri: str, model: Any, gate: Gate, registered_with: str | None = None
+def file_guardrails(
+    model_uri: str, model: Any, gate: Gate, smoke_test: str | None = None
 ) -> Iterator[Guardrail]:
-    """Size and latency of a logged model; nothing is fetched where the file sets no limit.
+    """Size and latency of a logged model; nothing is downloaded if the file sets no limit.
 
-    `registered_with` is the smoke test, as JSON, of a model that was logged without.
+    `smoke_test` is JSON, for a model that was logged without a smoke test.
     """
     if gate.model_bytes is None and gate.latency_ms is None:
         return
     with TemporaryDirectory(prefix="mlops-gate-") as folder:
-        path = Path(download_artifacts(artifact_uri=uri, dst_path=folder))
+        path = Path(download_artifacts(artifact_uri=model_uri, dst_path=folder))
         if gate.model_bytes is not None:
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
             yield _size(size, gate.model_bytes)
         if gate.latency_ms is not None:
-            given = json.loads(registered_with) if registered_with else None
-            yield _latency(model, read_card(path).smoke_test or given, gate.latency_ms)
+            later = json.loads(smoke_test) if smoke_test else None
+            yield _latency(model, read_card(path).smoke_test or later, gate.latency_ms)
 
 
 def _size(size: int, limit: int) -> Guardrail:
     kept = size <= limit
-    said = f"model size {_megabytes(size)}: {_does(kept=kept)} the limit {_megabytes(limit)}."
-    return Guardrail.judged("model size", size, limit, said, kept=kept)
+    text = f"model size {_megabytes(size)}: {keeps(kept)} the limit {_megabytes(limit)}."
+    return Guardrail.judged("model size", size, limit, text, kept=kept)
 
 
 def _megabytes(size: int) -> str:
@@ -63,33 +65,26 @@ def _megabytes(size: int) -> str:
 
 
 def _latency(model: Any, smoke_test: dict[str, Any] | None, limit: float) -> Guardrail:
-    """The median call, after one that need not count: what is made at first use is made then."""
+    """The median of some calls, after a first call that sets up what is made on first use."""
     if smoke_test is None:
-        said = "latency: not judged, for the model was logged without a smoke test."
-        return Guardrail(name="latency", limit=limit, verdict="not judged", words=said)
+        return _not_judged("latency", limit, "latency", "the model was logged without a smoke test")
     inputs = smoke_test["inputs"]
     rows = pd.DataFrame(inputs["data"], columns=inputs["columns"])
     model.predict(rows)
-    taken = []
+    milliseconds = []
     for _ in range(CALLS):
         began = time.perf_counter()
         model.predict(rows)
-        taken.append(1000 * (time.perf_counter() - began))
-    figure = median(taken)
+        milliseconds.append(1000 * (time.perf_counter() - began))
+    figure = median(milliseconds)
     kept = figure <= limit
-    said = (
-        f"latency {figure:.4g} ms for {len(rows)} rows: {_does(kept=kept)} the limit {limit:.4g}."
-    )
-    return Guardrail.judged("latency", figure, limit, said, kept=kept)
-
-
-def _does(*, kept: bool) -> str:
-    return "keeps" if kept else "breaks"
+    text = f"latency {figure:.4g} ms for {len(rows)} rows: {keeps(kept)} the limit {limit:.4g}."
+    return Guardrail.judged("latency", figure, limit, text, kept=kept)
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """The fair rows with one value of a column, or the few of several values."""
+    """The fair rows with one value of a column."""
 
     rules: Slices
     value: str
@@ -97,60 +92,70 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """For the decision."""
+        """Its name in the decision."""
         return f"{self.rules.by} = {self.value}"
 
 
-def of_slices(
-    pipeline: Pipeline, rows: pd.DataFrame, ours: Scored, theirs: Scored | None, trained: int
+def slice_guardrails(
+    pipeline: Pipeline,
+    rows: pd.DataFrame,
+    challenger: Predictions,
+    champion: Predictions | None,
+    trained: int,
 ) -> Iterator[Guardrail]:
     """The challenger against the champion on each slice of the fair rows.
 
-    `theirs` is none for a first model, whose slices are shown, not judged. The slices share the
-    gate's chance of a false alarm (Bonferroni), or many of them would make one likely.
+    `champion` is None for a first model, whose slices are shown but not judged. The slices share
+    the gate's risk of a false alarm (Bonferroni); otherwise many slices would make one likely.
     """
     gate = pipeline.gate
-    slices = [one for rules in gate.slices for one in _slices(rules, rows, pipeline)]
-    large = [one for one in slices if _is_large(one, rows)]
+    slices = [part for rules in gate.slices for part in _slices(rules, rows, pipeline)]
+    large = [part for part in slices if _is_large(part, rows)]
     shared = gate.model_copy(
         update={"confidence": 1 - (1 - gate.confidence) / max(1, len(large))},
     )
-    for one in slices:
-        if one not in large:
-            said = f"{one.name}: not judged, for {len(one.rows)} rows are too few."
-            yield _unjudged(one, said)
+    for part in slices:
+        limit, name = part.rules.max_worsening, part.name
+        if part not in large:
+            yield _not_judged(name, limit, name, f"{len(part.rows)} rows are too few")
             continue
-        metric = one.rules.metric or pipeline.metric.name
-        found = _part(ours(metric), one.rows)
-        score = drawn.score(metric, found)
-        figures = f"{one.name}: {metric} {score:.4g} on {len(one.rows)} rows"
-        if theirs is None:
-            yield _unjudged(one, f"{figures}; not judged, for there is no champion.")
+        metric = part.rules.metric or pipeline.metric.name
+        outcome = challenger(metric).take(part.rows)
+        score = drawn.score(metric, outcome)
+        figures = f"{name}: {metric} {score:.4g} on {len(part.rows)} rows"
+        if champion is None:
+            yield _not_judged(name, limit, figures, "there is no champion")
             continue
-        opponent = _part(theirs(metric), one.rows)
+        opponent = champion(metric).take(part.rows)
         if not (metrics.is_finite(score) and metrics.is_finite(drawn.score(metric, opponent))):
-            yield _unjudged(one, f"{one.name}: not judged, for its rows have no {metric}.")
+            yield _not_judged(name, limit, name, f"its rows have no {metric}")
             continue
         try:
             gain = improvement(
-                metric, found, opponent, rows.iloc[one.rows], pipeline, gate=shared, trained=trained
+                metric,
+                outcome,
+                opponent,
+                rows.iloc[part.rows],
+                pipeline,
+                gate=shared,
+                trained=trained,
             )
         except IncomparableError as err:
-            yield _unjudged(one, f"{one.name}: not judged. {err}")
+            yield _not_judged(name, limit, name, str(err))
             continue
-        yield _against(one, figures, gain)
+        yield _judged(part, figures, gain)
 
 
 def _slices(rules: Slices, rows: pd.DataFrame, pipeline: Pipeline) -> list[Slice]:
     kind = pipeline.data.columns[rules.by].type
     codes, values = pd.factorize(rows[rules.by], sort=True, use_na_sentinel=False)
     return [
-        Slice(rules, _shown(value, kind), np.flatnonzero(codes == code))
+        Slice(rules, _value_name(value, kind), np.flatnonzero(codes == code))
         for code, value in enumerate(values)
     ]
 
 
-def _shown(value: Any, kind: str) -> str:
+def _value_name(value: Any, kind: str) -> str:
     if pd.isna(value):
         return "missing"
     if kind == "boolean":
@@ -158,30 +163,24 @@ def _shown(value: Any, kind: str) -> str:
     return f"{value:g}" if kind == "integer" else str(value)
 
 
-def _is_large(one: Slice, rows: pd.DataFrame) -> bool:
-    needed = one.rules.min_rows
-    units = len(np.unique(rows[UNIT].to_numpy()[one.rows]))
-    return len(one.rows) >= needed and units >= min(needed, FEWEST_UNITS)
+def _is_large(part: Slice, rows: pd.DataFrame) -> bool:
+    needed = part.rules.min_rows
+    units = len(np.unique(rows[UNIT].to_numpy()[part.rows]))
+    return len(part.rows) >= needed and units >= min(needed, FEWEST_UNITS)
 
 
-def _part(found: Outcome, rows: Any) -> Outcome:
-    return Outcome(
-        found.truth[rows], found.predicted[rows], found.probabilities[rows], found.positives
-    )
+def _not_judged(name: str, limit: float, figures: str, why: str) -> Guardrail:
+    text = f"{figures} (not judged: {why.removesuffix('.')})."
+    return Guardrail(name=name, limit=limit, verdict="not judged", text=text)
 
 
-def _unjudged(one: Slice, said: str) -> Guardrail:
-    limit = one.rules.max_worsening
-    return Guardrail(name=one.name, limit=limit, verdict="not judged", words=said)
-
-
-def _against(one: Slice, figures: str, gain: Improvement) -> Guardrail:
-    """Broken when it is shown to be worse by more than it may."""
-    limit = one.rules.max_worsening
+def _judged(part: Slice, figures: str, gain: Improvement) -> Guardrail:
+    """Broken if the challenger is shown to be worse by more than the limit."""
+    limit = part.rules.max_worsening
     kept = gain.upper >= -limit
-    said = (
-        f"{figures}: worse by {-gain.estimate:z.4g}, above {-gain.upper:z.4g} and below "
+    text = (
+        f"{figures}: worse by {-gain.estimate:z.4g}, more than {-gain.upper:z.4g} and less than "
         f"{-gain.lower:z.4g} (each with {100 * gain.confidence:.4g} % confidence); "
-        f"{_does(kept=kept)} the limit {limit:.4g}."
+        f"{keeps(kept)} the limit {limit:.4g}."
     )
-    return Guardrail.judged(one.name, -gain.estimate, limit, said, kept=kept)
+    return Guardrail.judged(part.name, -gain.estimate, limit, text, kept=kept)

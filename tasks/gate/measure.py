@@ -1,4 +1,4 @@
-"""The figures that a decision rests on."""
+"""Measures the figures that a decision is based on."""
 
 from __future__ import annotations
 
@@ -12,14 +12,8 @@ import pandas as pd
 from tasks.base.refs import VersionRef
 from tasks.clients import tracking
 from tasks.gate import drawn, guardrails
-from tasks.gate.compare import (
-    Contender,
-    IncomparableError,
-    Trained,
-    baseline,
-    check_same_question,
-    improvement,
-)
+from tasks.gate.compare import check_same_question, improvement
+from tasks.gate.contenders import Contender, IncomparableError, Trained, baseline
 from tasks.gate.decision import Evidence, Guardrail
 from tasks.gate.guardrails import FEWEST_UNITS
 from tasks.models import metrics
@@ -33,15 +27,15 @@ THEIRS = "the champion was trained on their unit"
 
 
 def measure(version: VersionRef, pipeline: Pipeline, champion: int | None) -> Evidence:
-    """Score the challenger and its opponent: the champion, or a baseline when there is none."""
+    """Score the challenger and its opponent, which is the champion or, without one, a baseline."""
     challenger = Trained(version.name, version.version, read_manifest(version.snapshot))
-    found: dict[str, Any] = {"metric": pipeline.metric.name}
+    evidence: dict[str, Any] = {"metric": pipeline.metric.name}
     try:
         for figures in _Measurement(pipeline, challenger, champion).figures():
-            found |= figures
+            evidence |= figures
     except IncomparableError as err:
-        found["obstacle"] = str(err)
-    return Evidence(**found)
+        evidence["obstacle"] = str(err)
+    return Evidence(**evidence)
 
 
 @dataclass(frozen=True)
@@ -51,10 +45,10 @@ class _Measurement:
     champion: int | None
 
     def figures(self) -> Iterator[dict[str, Any]]:
-        """Fields of `Evidence`, as far as they can be had.
+        """The fields of `Evidence`, until something prevents the comparison.
 
         Raises:
-            IncomparableError: No more can be had.
+            IncomparableError: The rest cannot be measured.
         """
         manifest = self.challenger.manifest
         test, training = read_part(manifest, "test"), self.challenger.training_rows()
@@ -69,8 +63,8 @@ class _Measurement:
         entry = registry.version(self.challenger.name, self.challenger.version)
         smoke_test = entry.tags.get(tracking.SMOKE_TEST) if entry is not None else None
         rails = [
-            *guardrails.of_files(
-                self.challenger.uri, model.model, self.pipeline.gate, registered_with=smoke_test
+            *guardrails.file_guardrails(
+                self.challenger.model_uri, model.model, self.pipeline.gate, smoke_test
             )
         ]
         yield {"guardrails": rails}
@@ -88,7 +82,7 @@ class _Measurement:
     def _opponent(
         self, training: pd.DataFrame, own: pd.DataFrame
     ) -> tuple[Contender, pd.DataFrame]:
-        """Who is compared with, and the rows that it was not trained on either."""
+        """The opponent, and the rows that it was not trained on either."""
         if self.champion is None:
             return baseline(self.pipeline, training), own
         champion = Trained.champion(self.pipeline.name, self.champion)
@@ -100,20 +94,20 @@ class _Measurement:
         needed = self.pipeline.gate.min_rows
         if len(rows) < needed:
             raise IncomparableError(
-                f"{len(rows)} test rows are left that neither model was trained on; "
+                f"Only {len(rows)} test rows are left that neither model was trained on; "
                 f"{needed} are needed."
             )
         units, fewest = rows[UNIT].nunique(), min(needed, FEWEST_UNITS)
         if units < fewest:
             raise IncomparableError(
-                f"The {len(rows)} test rows left are of {units} units; {fewest} are needed."
+                f"The {len(rows)} test rows that are left have {units} units; {fewest} are needed."
             )
 
     def _thresholds(self, model: Contender, rows: pd.DataFrame) -> list[Guardrail]:
         directions = of_thresholds(self.pipeline.data.task)
         return [
             Guardrail.threshold(
-                metric, self._scored(model, rows, metric)[1], limit, directions[metric]
+                metric, self._score(model, rows, metric)[1], limit, directions[metric]
             )
             for metric, limit in self.pipeline.gate.thresholds.items()
         ]
@@ -123,18 +117,20 @@ class _Measurement:
     ) -> list[Guardrail]:
         data = self.pipeline.data
 
-        def answers(of: Contender) -> guardrails.Scored:
-            return cache(lambda metric: of.outcome(rows, data.target, data.task, metric))
+        def predictions(contender: Contender) -> guardrails.Predictions:
+            return cache(lambda metric: contender.outcome(rows, data.target, data.task, metric))
 
-        theirs = None if self.champion is None else answers(opponent)
-        return [*guardrails.of_slices(self.pipeline, rows, answers(model), theirs, trained)]
+        champion = None if self.champion is None else predictions(opponent)
+        return [
+            *guardrails.slice_guardrails(self.pipeline, rows, predictions(model), champion, trained)
+        ]
 
     def _comparison(
         self, model: Contender, opponent: Contender, rows: pd.DataFrame, trained: int
     ) -> dict[str, Any]:
         metric = self.pipeline.metric.name
-        ours, our_score = self._scored(model, rows, metric)
-        theirs, their_score = self._scored(opponent, rows, metric)
+        ours, our_score = self._score(model, rows, metric)
+        theirs, their_score = self._score(opponent, rows, metric)
         return {
             "challenger_score": our_score,
             "opponent_score": their_score,
@@ -143,16 +139,16 @@ class _Measurement:
             ),
         }
 
-    def _scored(
+    def _score(
         self, model: Contender, rows: pd.DataFrame, metric: str
     ) -> tuple[metrics.Outcome, float]:
-        """Answers and their figure."""
+        """The predictions and their metric."""
         data = self.pipeline.data
-        found = model.outcome(rows, data.target, data.task, metric)
-        score = drawn.score(metric, found)
+        outcome = model.outcome(rows, data.target, data.task, metric)
+        score = drawn.score(metric, outcome)
         if not metrics.is_finite(score):
             raise IncomparableError(f"The {metric} of {model.label} is not a finite number.")
-        return found, score
+        return outcome, score
 
 
 def _size(rows: pd.DataFrame) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""How a model is kept in MLflow, by what it is, and how any version is loaded again.
+"""How models are stored in MLflow and loaded again.
 
-A scikit-learn model has MLflow's own flavor, in skops' format. One with a Keras network is its
+A scikit-learn model uses MLflow's own flavor, in skops' format. A model with a Keras network is its
 preparation in that format, the network as a `.keras` file, and one file of code that loads both.
 """
 
@@ -26,17 +26,17 @@ from tasks.data import json_values
 from tasks.models import fitting, keras_model, rounding, threshold
 from tasks.models.requirements import requirements
 
-OURS = frozenset({"mlflow.sklearn", keras_model.__name__.rpartition(".")[2]})
-"""Loaders of models that take a frame as it is and know their classes."""
+NATIVE_LOADERS = frozenset({"mlflow.sklearn", keras_model.__name__.rpartition(".")[2]})
+"""Loaders of models that accept any frame and know their classes."""
 FLOAT32_TOLERANCE = 1e-5
-"""Relative: a network's sums depend on the processor and on the number of threads."""
+"""Relative: a network's sums depend on the processor and the number of threads."""
 
 
 @tracking.without_hints()
 def log(fitted: Model, example: pd.DataFrame) -> str:
     """Log a fitted model to the active run; returns its URI.
 
-    The metadata has a `smoke_test`: the rows of `example` and what the model says to them.
+    The metadata has a `smoke_test`: the rows of `example` and the model's predictions for them.
     """
     predicted = np.asarray(fitted.predict(example))
     smoke_test = {"inputs": json_values.as_split(example), "predictions": predicted.tolist()}
@@ -60,9 +60,9 @@ def log(fitted: Model, example: pd.DataFrame) -> str:
 
 
 def _signature(example: pd.DataFrame, predicted: NDArray[Any]) -> ModelSignature:
-    """By the columns' dtypes: MLflow would go by the values, of which none may be there.
+    """Inferred from the columns' dtypes; MLflow would use the values, which may all be missing.
 
-    Every column is required, though its values may be null: the model needs them all.
+    Every column is required, although its values may be null.
     """
     kinds = example.dtypes.items()
     known = {name: 0.0 if is_numeric_dtype(kind) else "" for name, kind in kinds}
@@ -72,14 +72,14 @@ def _signature(example: pd.DataFrame, predicted: NDArray[Any]) -> ModelSignature
 def _log_keras(fitted: Model, common: dict[str, Any]) -> str:
     estimator = fitting.inner(fitted)
     classes = getattr(estimator, "classes_", None)
-    with TemporaryDirectory() as made:
-        folder = Path(made) / "network"
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "network"
         keras_model.save(
             folder,
             fitted[0],
             estimator.network_,
             None if classes is None else classes.tolist(),
-            threshold.of(fitted[-1]),
+            threshold.fixed_threshold(fitted[-1]),
             rounded=rounding.is_rounded(fitted[-1]),
         )
         code = Path(str(keras_model.__file__))
@@ -93,44 +93,46 @@ def _log_keras(fitted: Model, common: dict[str, Any]) -> str:
     return str(logged.model_uri)
 
 
-def load(uri: str) -> Any:
-    """What predicts: `predict(frame)`; a classifier has `predict_proba` and `classes_` too.
+def load(model_uri: str) -> Any:
+    """A model with `predict(frame)`; a classifier also has `predict_proba` and `classes_`.
 
-    A model that somebody logged by hand in another flavor has `predict` alone.
+    A model that was logged by hand in another flavor only has `predict`.
     """
     tracking.client()
-    loaded = mlflow.pyfunc.load_model(uri, suppress_warnings=True)
-    return loaded.get_raw_model() if loaded.loader_module in OURS else _Other(loaded)
+    loaded = mlflow.pyfunc.load_model(model_uri, suppress_warnings=True)
+    return loaded.get_raw_model() if loaded.loader_module in NATIVE_LOADERS else _AnyFlavor(loaded)
 
 
-def typed(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """The rows in the signature's types: a snapshot has doubles where a model may want integers."""
-    wanted = {
+def cast(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """The rows in the signature's types: a model may want integers where a snapshot has doubles."""
+    types = {
         str(name): column.type.to_pandas()
         for name, column in schema.input_dict().items()
         if isinstance(column.type, DataType) and name in rows
     }
-    return rows.reset_index(drop=True).astype(wanted)
+    return rows.reset_index(drop=True).astype(types)
 
 
-class _Other:
+class _AnyFlavor:
     """A model of any flavor."""
 
     def __init__(self, loaded: PyFuncModel) -> None:
         self._loaded = loaded
 
     def predict(self, frame: pd.DataFrame) -> NDArray[Any]:
-        """One value a row, `(rows,)`.
+        """One value per row, `(rows,)`.
 
         Raises:
-            ValueError: The model does not take these rows, or gives something else.
+            ValueError: The model does not accept these rows, or returns something else.
         """
         try:
             schema = self._loaded.metadata.get_input_schema()
             named = schema is not None and schema.has_input_names() and not schema.is_tensor_spec()
-            found = np.asarray(self._loaded.predict(typed(frame, schema) if named else frame))
+            predicted = np.asarray(self._loaded.predict(cast(frame, schema) if named else frame))
         except MlflowException as err:
             raise ValueError(str(err)) from err
-        if found.size != len(frame):
-            raise ValueError(f"It must give one value a row. Got an array {found.shape} instead.")
-        return found.ravel()
+        if predicted.size != len(frame):
+            raise ValueError(
+                f"It must return one value per row. Got an array {predicted.shape} instead."
+            )
+        return predicted.ravel()

@@ -1,8 +1,8 @@
 """A registered Keras model: scikit-learn's preparation, then the network, without a pickle.
 
 MLflow copies this file into the model (`code_paths`) and imports it from there as a module of its
-own, where nothing else of this project need be. A process that has loaded one such model uses its
-copy for the next: what the files of a model mean may only change under a new name.
+own, so it must not need the rest of this project. A process that has loaded one such model uses its
+copy for the next one: if the meaning of a model's files changes, this module needs a new name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRUSTED_TYPES = ("numpy.dtype",)
 """SimpleImputer keeps the dtype it was fitted on; skops saves it as an empty array."""
 BATCH = 4096
 CHATTER = re.compile(rb"I\d{4} |WARNING: All log messages before absl::InitializeLog")
-"""TensorFlow's notes, such as that there is no GPU, and the warning that it prints with them."""
+"""TensorFlow's notes, e.g. that there is no GPU, and the warning that it prints with them."""
 
 
 class KerasModel:
@@ -50,22 +50,22 @@ class KerasModel:
 
     def predict(self, frame: pd.DataFrame) -> NDArray[Any]:
         """Numbers or labels, `(rows,)`."""
-        found = outputs(self._network, self._preparation.transform(frame))
+        values = outputs(self._network, self._preparation.transform(frame))
         if not hasattr(self, "classes_"):
-            return np.rint(found[:, 0]) if self._rounded else found[:, 0]
-        return decided(probabilities(found), self.classes_, self._threshold)
+            return np.rint(values[:, 0]) if self._rounded else values[:, 0]
+        return decide(probabilities(values), self.classes_, self._threshold)
 
     def _probabilities(self, frame: pd.DataFrame) -> NDArray[np.float64]:
         return probabilities(outputs(self._network, self._preparation.transform(frame)))
 
     def get_raw_model(self) -> KerasModel:
-        """What MLflow's `get_raw_model` gives: with probabilities, which pyfunc has not."""
+        """Called by MLflow's `get_raw_model`: unlike pyfunc, this has probabilities."""
         return self
 
 
 def library() -> Any:
-    """Keras, imported by the first call: it takes seconds."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what fails is raised as well
+    """Keras, imported at the first call because that takes seconds."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # failures are raised as well
     if "keras" in sys.modules or not hasattr(os, "memfd_create"):
         import keras
 
@@ -77,20 +77,20 @@ def library() -> Any:
 
 @contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Keep what TensorFlow says of itself out of the log: no setting of 2.21 silences its import.
+    """Keep TensorFlow's notes out of the log: no setting of 2.21 silences its import.
 
-    All else that is written to standard error meanwhile comes out afterwards.
+    Everything else written to standard error is passed on afterwards.
     """
-    kept = os.dup(2)
-    with os.fdopen(os.memfd_create("stderr"), "w+b") as said:
-        os.dup2(said.fileno(), 2)
+    stderr = os.dup(2)
+    with os.fdopen(os.memfd_create("stderr"), "w+b") as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            said.seek(0)
-            for line in said:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            captured.seek(0)
+            for line in captured:
                 if not CHATTER.match(line):
                     os.write(2, line)
 
@@ -98,33 +98,33 @@ def _without_chatter() -> Iterator[None]:
 def outputs(network: Any, rows: Any) -> NDArray[np.float64]:
     """The last layer's values, `(rows, units)`.
 
-    The network is called directly: its `predict` would take 100 ms for one row, this takes 3.
+    The network is called directly, which takes 3 ms for one row; its `predict` takes 100.
     """
-    given = check_array(rows, dtype=np.float32)
+    inputs = check_array(rows, dtype=np.float32)
     batches = [
-        np.asarray(network(given[first : first + BATCH], training=False))
-        for first in range(0, len(given), BATCH)
+        np.asarray(network(inputs[first : first + BATCH], training=False))
+        for first in range(0, len(inputs), BATCH)
     ]
     return np.concatenate(batches).astype(np.float64)
 
 
-def probabilities(found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One column a class, from the outputs: of two classes there is that of the greater alone."""
-    if found.shape[1] == 1:
-        return np.hstack([1 - found, found])
-    shares: NDArray[np.float64] = found / found.sum(axis=1, keepdims=True)  # of 32-bit numbers
-    return shares
+def probabilities(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One column per class; for two classes, `values` has only the greater one's."""
+    if values.shape[1] == 1:
+        return np.hstack([1 - values, values])
+    normalized: NDArray[np.float64] = values / values.sum(axis=1, keepdims=True)  # were 32-bit
+    return normalized
 
 
-def decided(
+def decide(
     chances: NDArray[np.float64], classes: NDArray[Any], threshold: float | None
 ) -> NDArray[Any]:
-    """The label of each row: the likeliest, or of two by the threshold of the greater."""
-    hit = chances.argmax(axis=1) if threshold is None else chances[:, 1] >= threshold
-    return np.asarray(classes[hit.astype(int)])
+    """The label of each row: the likeliest, or of two labels by the threshold of the greater."""
+    index = chances.argmax(axis=1) if threshold is None else chances[:, 1] >= threshold
+    return np.asarray(classes[index.astype(int)])
 
 
-def save(  # noqa: PLR0913 - what `KerasModel` is made of
+def save(  # noqa: PLR0913 - all that `KerasModel` consists of
     folder: Path,
     preparation: Any,
     network: Any,
@@ -142,7 +142,7 @@ def save(  # noqa: PLR0913 - what `KerasModel` is made of
 
 
 def _load_pyfunc(path: str) -> KerasModel:
-    """Called by `mlflow.pyfunc.load_model`. Neither file can bring code with it."""
+    """Called by `mlflow.pyfunc.load_model`. Neither file can contain code."""
     folder = Path(path)
     return KerasModel(
         skops.io.load(folder / PREPARATION, trusted=list(TRUSTED_TYPES)),

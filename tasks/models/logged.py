@@ -1,4 +1,4 @@
-"""Logged models, found by run, version or alias, and the columns that they take."""
+"""Looks logged models up by run, version or alias, and says which columns they take."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from tasks.records import registry
 RUN_ID = re.compile("[0-9a-f]{32}")
 
 
-def run(run_id: str) -> Run:
-    """A run that is there and not deleted.
+def get_run(run_id: str) -> Run:
+    """A run that is not deleted.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such run.
     """
-    found = tracking.existing(tracking.client().get_run, run_id)
-    if found is None or found.info.lifecycle_stage != "active":
+    run = tracking.existing(tracking.client().get_run, run_id)
+    if run is None or run.info.lifecycle_stage != "active":
         raise UserError(
             f"There is no run {run_id!r} in MLflow.",
             fix="Copy the run's id from its page: 32 characters.",
         )
-    return found
+    return run
 
 
-def of_run(logged_by: Run, model_id: str | None = None) -> LoggedModel:
-    """The model that a run logged; of several the one with this id.
+def model_of_run(run: Run, model_id: str | None = None) -> LoggedModel:
+    """The model that a run logged; of several, the one with this id.
 
     Raises:
-        UserError: It logged none, or several and no id says which.
+        UserError: The run logged no model, or several and not this one.
     """
-    client, run_id = tracking.client(), logged_by.info.run_id
-    outputs = logged_by.outputs.model_outputs if logged_by.outputs else []
+    client, run_id = tracking.client(), run.info.run_id
+    outputs = run.outputs.model_outputs if run.outputs else []
     models = [client.get_logged_model(output.model_id) for output in outputs]
-    ready = {one.model_id: one for one in models if one.status == LoggedModelStatus.READY}
+    ready = {model.model_id: model for model in models if model.status == LoggedModelStatus.READY}
     if not ready:
         raise UserError(
             f"The run {run_id} has no logged model.",
@@ -50,42 +50,44 @@ def of_run(logged_by: Run, model_id: str | None = None) -> LoggedModel:
         return next(iter(ready.values()))
     if model_id in ready:
         return ready[model_id]
-    shown = ", ".join(f"{one.model_id} ({one.name})" for one in ready.values())
-    raise UserError(f"The run {run_id} logged {len(ready)} models: {shown}.", fix="--model ID")
+    choices = ", ".join(f"{model.model_id} ({model.name})" for model in ready.values())
+    raise UserError(
+        f"The run {run_id} logged {len(ready)} models: {choices}.", fix="Add --model ID."
+    )
 
 
-def signature(uri: str) -> ModelSignature | None:
-    """What the model says of its input and output."""
+def signature(model_uri: str) -> ModelSignature | None:
+    """The schemas of the model's input and output, if it was logged with them."""
     tracking.client()
-    found: ModelSignature | None = mlflow.models.get_model_info(uri).signature
-    return found
+    signature: ModelSignature | None = mlflow.models.get_model_info(model_uri).signature
+    return signature
 
 
-def columns(uri: str) -> tuple[str, ...]:
-    """Names of the columns that the model takes; none where it does not name them."""
-    found = signature(uri)
-    if found is None or found.inputs is None or not found.inputs.has_input_names():
+def input_columns(model_uri: str) -> tuple[str, ...]:
+    """Names of the columns that the model takes; empty if it does not name them."""
+    logged = signature(model_uri)
+    if logged is None or logged.inputs is None or not logged.inputs.has_input_names():
         return ()
-    return tuple(map(str, found.inputs.input_names()))
+    return tuple(map(str, logged.inputs.input_names()))
 
 
-def find(name: str, wanted: str) -> str:
-    """URI of a model: a version of `name` by number or alias, or what a run logged, by its id.
+def find_model_uri(name: str, reference: str) -> str:
+    """URI of a model: a version of `name` by number or alias, or the model of a run by its id.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such model.
     """
-    if RUN_ID.fullmatch(wanted):
-        return str(of_run(run(wanted)).model_uri)
-    known = registry.versions(name)
-    if wanted.isdigit() and int(wanted) in known:
-        return f"models:/{name}/{int(wanted)}"
-    marks = registry.aliases(name)
-    if wanted in marks:
-        return f"models:/{name}/{marks[wanted]}"
-    aliases = ", ".join(f"{alias} ({version})" for alias, version in marks.items())
+    if RUN_ID.fullmatch(reference):
+        return str(model_of_run(get_run(reference)).model_uri)
+    versions = registry.versions(name)
+    if reference.isdigit() and int(reference) in versions:
+        return f"models:/{name}/{int(reference)}"
+    aliases = registry.aliases(name)
+    if reference in aliases:
+        return f"models:/{name}/{aliases[reference]}"
+    listed = ", ".join(f"{alias} ({version})" for alias, version in aliases.items())
     raise UserError(
-        f"{name} has no version or alias {wanted!r}.",
-        why=f"Versions: {', '.join(map(str, known)) or 'none'}; aliases: {aliases or 'none'}.",
-        fix=did_you_mean(wanted, marks),
+        f"{name} has no version or alias {reference!r}.",
+        why=f"Versions: {', '.join(map(str, versions)) or 'none'}; aliases: {listed or 'none'}.",
+        fix=did_you_mean(reference, aliases),
     )

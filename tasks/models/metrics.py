@@ -1,9 +1,9 @@
-"""Metrics of a fitted model's answers, weighted by row."""
+"""Metrics of a fitted model's predictions, weighted by row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,160 +19,171 @@ CALIBRATION_BINS = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """Truth and a model's answers for the same rows."""
+    """The truth and a model's predictions for the same rows."""
 
     truth: NDArray[Any]
-    """`(rows,)`: numbers, or numbers of classes."""
+    """`(rows,)`: numbers, or indices of classes."""
     predicted: NDArray[Any]
-    """The same of the model; -1 for a class that nobody else knows."""
+    """The same for the model; -1 for a label that is in neither the truth nor its classes."""
     probabilities: NDArray[np.float64]
-    """`(rows, classes)`; no columns where nothing asks for them."""
+    """`(rows, classes)`; without columns if they were not needed."""
     positives: tuple[int, ...] = ()
-    """The classes over which a figure of one class is averaged: of two, the greater alone."""
+    """The classes over which the metrics of one class are averaged; of two, only the greater."""
+
+    def take(self, rows: NDArray[np.intp]) -> Outcome:
+        """The same for some of the rows."""
+        return replace(
+            self,
+            truth=self.truth[rows],
+            predicted=self.predicted[rows],
+            probabilities=self.probabilities[rows],
+        )
 
 
-def outcome(
+def predict(
     model: Any, features: Any, truth: ArrayLike, task: Task, *, probabilities: bool = True
 ) -> Outcome:
-    """The model's answers; `truth` is `(rows,)`.
+    """The model's predictions; `truth` is `(rows,)`.
 
     Raises:
-        ValueError: The model does not give one answer a row.
+        ValueError: The model does not return one prediction per row.
     """
-    answers, truth = np.asarray(model.predict(features)), np.asarray(truth)
-    if answers.size != len(truth):
-        raise ValueError(f"one answer a row is needed, not an array {answers.shape}")
-    answers = answers.ravel()  # some give a column
+    predicted, truth = np.asarray(model.predict(features)), np.asarray(truth)
+    if predicted.size != len(truth):
+        raise ValueError(f"one prediction per row is needed, not an array {predicted.shape}")
+    predicted = predicted.ravel()  # some models return a column
     if task == "regression":
-        return Outcome(truth, answers, np.empty((len(truth), 0)))
+        return Outcome(truth, predicted, np.empty((len(truth), 0)))
     known = pd.Index(model.classes_)
-    # A class that the model never saw is one all the same; it gave it no chance.
+    # A class that the model never saw counts too, with probability 0.
     classes = known.union(pd.Index(truth).unique()).sort_values()
     chances = np.zeros((len(truth), len(classes) if probabilities else 0))
     if probabilities:
         chances[:, classes.get_indexer(known)] = model.predict_proba(features)
-    coded, answered = classes.get_indexer(truth), classes.get_indexer(answers)
-    last = len(classes) - 1
-    return Outcome(coded, answered, chances, (last,) if task == "binary" else (*range(last + 1),))
+    codes, predicted_codes = classes.get_indexer(truth), classes.get_indexer(predicted)
+    positives = (len(classes) - 1,) if task == "binary" else (*range(len(classes)),)
+    return Outcome(codes, predicted_codes, chances, positives)
 
 
-def score(metric: str, found: Outcome, weights: Weights = None) -> float:
-    """One metric; `weights` has one entry a row."""
-    return float(_FUNCTIONS[metric](found, weights))
+def score(metric: str, outcome: Outcome, weights: Weights = None) -> float:
+    """One metric; `weights` is `(rows,)`."""
+    return float(_FUNCTIONS[metric](outcome, weights))
 
 
 def scores(task: Task, model: Any, features: Any, truth: ArrayLike) -> dict[str, float]:
     """Every metric of the task for a fitted model."""
-    return figures(task, outcome(model, features, truth, task))
+    return figures(task, predict(model, features, truth, task))
 
 
-def figures(task: Task, found: Outcome) -> dict[str, float]:
+def figures(task: Task, outcome: Outcome) -> dict[str, float]:
     """Every metric of the task."""
-    return {name: score(name, found) for name in of_task(task)}
+    return {name: score(name, outcome) for name in of_task(task)}
 
 
 def is_finite(value: float) -> bool:
-    """Whether a figure is one: MLflow stores +inf as 1.797e308, so 1e300 and more is not."""
+    """Whether a figure is finite: MLflow stores +inf as 1.797e308, so 1e300 and more is not."""
     return bool(np.isfinite(value)) and abs(value) < 1e300
 
 
-def labels(found: Outcome) -> list[int]:
+def averaged_classes(outcome: Outcome) -> list[int]:
     """The classes over which `f1`, `precision` and `recall` are averaged: those that occur."""
-    occur = np.union1d(found.truth, found.predicted)
-    return [one for one in found.positives if one in occur] or list(found.positives)
+    occur = np.union1d(outcome.truth, outcome.predicted)
+    return [label for label in outcome.positives if label in occur] or list(outcome.positives)
 
 
-def ranked(found: Outcome) -> list[int]:
-    """The classes over which `auc` and `average_precision` are averaged: of some rows, not all."""
-    rows = {one: np.count_nonzero(found.truth == one) for one in found.positives}
-    return [one for one, count in rows.items() if 0 < count < len(found.truth)]
+def ranked_classes(outcome: Outcome) -> list[int]:
+    """The classes over which `auc` and `average_precision` are averaged: on some rows, not all."""
+    rows = {label: np.count_nonzero(outcome.truth == label) for label in outcome.positives}
+    return [label for label, count in rows.items() if 0 < count < len(outcome.truth)]
 
 
-def _of_values(function: Callable[..., float]) -> Callable[[Outcome, Weights], float]:
-    return lambda found, weights: function(found.truth, found.predicted, sample_weight=weights)
+def _on_values(function: Callable[..., float]) -> Callable[[Outcome, Weights], float]:
+    return lambda outcome, weights: function(
+        outcome.truth, outcome.predicted, sample_weight=weights
+    )
 
 
-def _of_labels(
+def _on_labels(
     function: Callable[..., float], average: str = "macro"
 ) -> Callable[[Outcome, Weights], float]:
-    return lambda found, weights: function(
-        found.truth,
-        found.predicted,
-        labels=labels(found),
+    return lambda outcome, weights: function(
+        outcome.truth,
+        outcome.predicted,
+        labels=averaged_classes(outcome),
         average=average,
         sample_weight=weights,
         zero_division=0,
     )
 
 
-def _of_ranks(
+def _on_ranks(
     function: Callable[..., float], *, weighted: bool = False
 ) -> Callable[[Outcome, Weights], float]:
-    def mean(found: Outcome, weights: Weights) -> float:
-        rows = np.bincount(found.truth, weights)
-        classes = [one for one in ranked(found) if rows[one] or not weighted]
+    def mean(outcome: Outcome, weights: Weights) -> float:
+        rows = np.bincount(outcome.truth, weights)
+        classes = [label for label in ranked_classes(outcome) if rows[label] or not weighted]
         if not classes:
             return float("nan")
         each = [
-            function(found.truth == one, found.probabilities[:, one], sample_weight=weights)
-            for one in classes
+            function(outcome.truth == label, outcome.probabilities[:, label], sample_weight=weights)
+            for label in classes
         ]
         return float(np.average(each, weights=rows[classes] if weighted else None))
 
     return mean
 
 
-def _log_loss(found: Outcome, weights: Weights) -> float:
-    classes = range(found.probabilities.shape[1])
+def _log_loss(outcome: Outcome, weights: Weights) -> float:
+    classes = range(outcome.probabilities.shape[1])
     return float(
-        sk.log_loss(found.truth, found.probabilities, labels=[*classes], sample_weight=weights)
+        sk.log_loss(outcome.truth, outcome.probabilities, labels=[*classes], sample_weight=weights)
     )
 
 
-def _brier(found: Outcome, weights: Weights) -> float:
-    return float(np.average(squares(found), weights=weights))
+def _brier(outcome: Outcome, weights: Weights) -> float:
+    return float(np.average(squared_errors(outcome), weights=weights))
 
 
-def squares(found: Outcome) -> NDArray[np.float64]:
-    """Brier's score of each row: of two classes the positive one's error, of more the sum."""
-    hit = found.truth[:, None] == np.array(found.positives)
-    errors = (found.probabilities[:, list(found.positives)] - hit) ** 2
+def squared_errors(outcome: Outcome) -> NDArray[np.float64]:
+    """The Brier score of each row: the error of the positive class, or the sum over several."""
+    hit = outcome.truth[:, None] == np.array(outcome.positives)
+    errors = (outcome.probabilities[:, list(outcome.positives)] - hit) ** 2
     return np.asarray(errors.sum(axis=1))
 
 
-def _calibration_error(found: Outcome, weights: Weights) -> float:
-    """How far the probabilities are from the shares of rows, on average over the rows.
+def _calibration_error(outcome: Outcome, weights: Weights) -> float:
+    """The mean distance between predicted probabilities and observed shares.
 
-    Expected calibration error (Naeini, Cooper, Hauskrecht 2015) over bins of equally many rows:
-    equally wide ones would leave most of them to a few rows where a class is rare.
+    Expected calibration error (Naeini, Cooper, Hauskrecht 2015) over bins with equally many rows:
+    for a rare class, most bins of equal width would hold few rows.
     """
-    rows = np.ones(len(found.truth)) if weights is None else weights
+    rows = np.ones(len(outcome.truth)) if weights is None else weights
     errors = []
-    for one in found.positives:
-        chances = found.probabilities[:, one]
+    for label in outcome.positives:
+        chances = outcome.probabilities[:, label]
         edges = np.quantile(chances, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1])
-        bins = np.searchsorted(edges, chances)  # equal probabilities are in one bin
-        excess = np.bincount(bins, weights=rows * (chances - (found.truth == one)))
+        bins = np.searchsorted(edges, chances)  # equal probabilities share a bin
+        excess = np.bincount(bins, weights=rows * (chances - (outcome.truth == label)))
         errors.append(np.abs(excess).sum() / rows.sum())
     return float(np.mean(errors))
 
 
 _FUNCTIONS: dict[str, Callable[[Outcome, Weights], float]] = {
-    "rmse": _of_values(sk.root_mean_squared_error),
-    "mse": _of_values(sk.mean_squared_error),
-    "mae": _of_values(sk.mean_absolute_error),
-    "r2": _of_values(sk.r2_score),
-    "accuracy": _of_values(sk.accuracy_score),
-    "f1": _of_labels(sk.f1_score),
-    "f1_weighted": _of_labels(sk.f1_score, "weighted"),
-    "precision": _of_labels(sk.precision_score),
-    "precision_weighted": _of_labels(sk.precision_score, "weighted"),
-    "recall": _of_labels(sk.recall_score),
-    "recall_weighted": _of_labels(sk.recall_score, "weighted"),
-    "auc": _of_ranks(sk.roc_auc_score),
-    "auc_weighted": _of_ranks(sk.roc_auc_score, weighted=True),
-    "average_precision": _of_ranks(sk.average_precision_score),
-    "average_precision_weighted": _of_ranks(sk.average_precision_score, weighted=True),
+    "rmse": _on_values(sk.root_mean_squared_error),
+    "mse": _on_values(sk.mean_squared_error),
+    "mae": _on_values(sk.mean_absolute_error),
+    "r2": _on_values(sk.r2_score),
+    "accuracy": _on_values(sk.accuracy_score),
+    "f1": _on_labels(sk.f1_score),
+    "f1_weighted": _on_labels(sk.f1_score, "weighted"),
+    "precision": _on_labels(sk.precision_score),
+    "precision_weighted": _on_labels(sk.precision_score, "weighted"),
+    "recall": _on_labels(sk.recall_score),
+    "recall_weighted": _on_labels(sk.recall_score, "weighted"),
+    "auc": _on_ranks(sk.roc_auc_score),
+    "auc_weighted": _on_ranks(sk.roc_auc_score, weighted=True),
+    "average_precision": _on_ranks(sk.average_precision_score),
+    "average_precision_weighted": _on_ranks(sk.average_precision_score, weighted=True),
     "log_loss": _log_loss,
     "brier": _brier,
     CALIBRATION: _calibration_error,

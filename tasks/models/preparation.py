@@ -1,4 +1,4 @@
-"""The preparation of features, fitted inside the model and on training rows alone."""
+"""The preparation of features, fitted inside the model on training rows only."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tasks.pipeline.schema import ColumnType, Features, Pipeline
 NUMERIC: frozenset[ColumnType] = frozenset({"double", "integer", "boolean"})
 SCALERS = {"standard": StandardScaler, "minmax": MinMaxScaler}
 NULL = "\x1fnull"
-"""A missing category, within the preparation alone. No text of a table begins so."""
+"""Stands for a missing category inside the preparation; no text in a table begins like this."""
 
 
 def preparation(pipeline: Pipeline) -> ColumnTransformer:
-    """Imputation, scaling and encoding of the feature columns, as the file says; not fitted."""
+    """Imputation, scaling and encoding of the feature columns, not yet fitted."""
     columns = pipeline.data.columns
     numeric = [name for name in pipeline.feature_names if columns[name].type in NUMERIC]
     category = [name for name in pipeline.feature_names if name not in numeric]
-    learnt = [name for name in category if columns[name].values is None]
+    learned = [name for name in category if columns[name].values is None]
     declared = [name for name in category if columns[name].values is not None]
     parts = [
         ("numeric", _steps(_numeric(pipeline.features)), numeric),
-        ("category", _steps(_category(pipeline.features, "auto")), learnt),
+        ("category", _steps(_category(pipeline.features, "auto")), learned),
         (
             "declared",
             _steps(_category(pipeline.features, [_known(pipeline, name) for name in declared])),
@@ -42,7 +42,7 @@ def preparation(pipeline: Pipeline) -> ColumnTransformer:
 def _numeric(features: Features) -> list[tuple[str, BaseEstimator]]:
     steps: list[tuple[str, BaseEstimator]] = []
     if features.impute.numeric != "none":
-        # a column that is all missing stays, as zeros: the estimator's width must not change
+        # Keep a column without values, as zeros: the estimator's width must not change.
         steps.append(
             ("impute", SimpleImputer(strategy=features.impute.numeric, keep_empty_features=True))
         )
@@ -52,7 +52,7 @@ def _numeric(features: Features) -> list[tuple[str, BaseEstimator]]:
 
 
 def _known(pipeline: Pipeline, name: str) -> NDArray[Any]:
-    """The declared categories of a column, in the file's order, and null where one can come."""
+    """The declared categories of a column, in the file's order, and null if it may occur."""
     column = pipeline.data.columns[name]
     missing = column.nullable and pipeline.features.impute.category == "none"
     return np.array([*(column.categories or ()), *([np.nan] if missing else [])], dtype=object)
@@ -71,10 +71,10 @@ def _category(
 
 
 def _filled(features: Features) -> list[tuple[str, BaseEstimator]]:
-    """Imputation of both nulls: NaN, a snapshot's, and None, which a request's JSON becomes.
+    """Imputation of both nulls: NaN in a snapshot, None in a request's JSON.
 
-    An imputer takes one value for missing, and encoders would take None for a category. These steps
-    are scikit-learn's own, so the model loads without code of ours and with no more trusted types.
+    An imputer knows one missing value, and encoders treat None as a category. These steps are
+    scikit-learn's own, so the model loads without our code and without more trusted types.
     """
     strategy = features.impute.category
     marked = {"strategy": "constant", "fill_value": NULL, "keep_empty_features": True}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.metadata import version
 
 REQUIREMENTS = ("mlflow", "scikit-learn", "skops", "pandas", "numpy", "scipy")
-"""What a scikit-learn model needs to be loaded and served."""
+"""What loading and serving a scikit-learn model needs."""
 
 
 def requirements(extra: tuple[str, ...] = ()) -> list[str]:
-    """The installed versions, pinned. MLflow's own inference would take 18 s and find the same."""
+    """The installed versions, pinned. MLflow's own inference takes 18 s for the same result."""
     return [f"{name}=={version(name)}" for name in (*REQUIREMENTS, *extra)]

@@ -1,6 +1,6 @@
-"""Whole numbers as answers, for targets that are counts or scores.
+"""Rounds predictions to whole numbers, for targets that are counts or scores.
 
-What makes the absolute error smallest is the median, which for such a target is a whole number.
+The median minimises the absolute error, and for such a target it is a whole number.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import TransformedTargetRegressor
 
 
-def rounded(estimator: BaseEstimator) -> TransformedTargetRegressor:
-    """The unfitted estimator with its answers rounded; it learns the target as it is."""
+def with_rounding(estimator: BaseEstimator) -> TransformedTargetRegressor:
+    """The unfitted estimator with rounded predictions; it still learns the target unrounded."""
     return TransformedTargetRegressor(
         estimator, func=np.positive, inverse_func=np.rint, check_inverse=False
     )
 
 
 def is_rounded(estimator: Any) -> bool:
-    """Whether `rounded` made it."""
+    """Whether `with_rounding` made it."""
     return isinstance(estimator, TransformedTargetRegressor)
 
 
 def inner(estimator: Any) -> Any:
-    """The family's fitted estimator in one that `rounded` may have wrapped."""
+    """The family's fitted estimator, without the wrapper of `with_rounding` if it has one."""
     return estimator.regressor_ if is_rounded(estimator) else estimator

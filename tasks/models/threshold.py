@@ -1,4 +1,4 @@
-"""From which probability on a row is taken for the positive class: the greater of two labels."""
+"""The probability from which a row counts as positive, which is the greater of two labels."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ TRUSTED_TYPES = (
     "sklearn.frozen._frozen.FrozenEstimator",
     "sklearn.model_selection._classification_threshold.FixedThresholdClassifier",
 )
-"""Read: they hold an estimator and pass calls on to it."""
+"""Reviewed: they hold an estimator and delegate to it."""
 
 
 def best(metric: TunedMetric, fitted: Any, features: Any, truth: ArrayLike) -> float:
-    """The threshold with the greatest metric for these rows; of equal ones the nearest to 0.5."""
+    """The threshold with the highest metric on these rows; among equals the one nearest to 0.5."""
     chances = fitted.predict_proba(features)[:, -1]
-    hit = np.asarray(truth) == fitted.classes_[-1]
+    positive = np.asarray(truth) == fitted.classes_[-1]
     order = np.argsort(-chances, kind="stable")
     ranked = chances[order]
     last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    # Between two probabilities, and above them all: the first candidate takes no row.
+    # Candidates lie between two probabilities or above them all: the first one takes no row.
     edges = np.concatenate([[1.0], ranked[last], [0.0]])
-    between = (edges[:-1] + edges[1:]) / 2
-    true = np.append(0.0, np.cumsum(hit[order])[last])
+    candidates = (edges[:-1] + edges[1:]) / 2
+    true = np.append(0.0, np.cumsum(positive[order])[last])
     taken = np.append(0.0, last + 1.0)
-    found = _METRICS[metric](true, taken, float(hit.sum()), float(len(hit)))
-    possible = between > np.append(ranked[last], -1.0)  # not where a probability is 1 or 0
-    greatest = np.flatnonzero(possible & (found >= found[possible].max() - 1e-12))
-    return float(between[greatest[np.argmin(np.abs(between[greatest] - 0.5))]])
+    figures = _METRICS[metric](true, taken, float(positive.sum()), float(len(positive)))
+    possible = candidates > np.append(ranked[last], -1.0)  # false at probabilities 1 and 0
+    highest = candidates[possible & (figures >= figures[possible].max() - 1e-12)]
+    return float(highest[np.argmin(np.abs(highest - 0.5))])
 
 
-def applied(fitted: Model, threshold: float) -> Model:
-    """The fitted model whose `predict` goes by the threshold; its probabilities stay."""
+def apply(fitted: Model, threshold: float) -> Model:
+    """The fitted model with `predict` deciding by the threshold; its probabilities are the same."""
     prepare, estimator = fitted["prepare"], fitted["model"]
     classes = estimator.classes_
     fixed = FixedThresholdClassifier(
@@ -49,20 +49,20 @@ def applied(fitted: Model, threshold: float) -> Model:
         pos_label=classes[-1].item() if hasattr(classes[-1], "item") else classes[-1],
         response_method="predict_proba",
     )
-    # What `fit` would set, without a call that MLflow's autolog takes for a training.
+    # What `fit` would set, without a call that MLflow's autolog would record as a training.
     fixed.estimator_ = fixed.estimator
     return Model([("prepare", prepare), ("model", fixed)])
 
 
 def inner(estimator: Any) -> Any:
-    """The family's estimator in one that `applied` may have wrapped."""
+    """The estimator without the wrapper of `apply` if it has one."""
     if isinstance(estimator, FixedThresholdClassifier):
         return estimator.estimator_.estimator
     return estimator
 
 
-def of(estimator: Any) -> float | None:
-    """The threshold that `applied` gave an estimator."""
+def fixed_threshold(estimator: Any) -> float | None:
+    """The threshold that `apply` set, if any."""
     fixed = isinstance(estimator, FixedThresholdClassifier)
     return float(estimator.threshold) if fixed else None
 

@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class Prepared(Ref):
-    """The slots to search, or none with the version that these inputs made already."""
+    """The slots to search; none if training again could make nothing new."""
 
     slots: tuple[SlotRef, ...]
     unchanged: int | None = None
-    """The champion's version, when snapshot, file and code can make nothing new."""
+    """The version that stays champion because nothing has changed."""
     reason: str = ""
 
 
@@ -33,43 +33,39 @@ def prepare(
     `lookup` finds the Airflow connections that sources name.
 
     Raises:
-        UserError: the file, the data or the overrides are wrong; nothing was made but a report.
-        UnavailableError: a source or a server did not answer, and the store has no copy.
+        UserError: The file, the data or the overrides are wrong. At most a report was written.
+        UnavailableError: A source or a server did not answer, and the store has no copy.
     """
-    # Not at the top: whoever only reads a snapshot would pay for pandera and the fetchers.
-    from tasks.models import fitting
+    # Not at the top: callers that only read a snapshot would import pandera and the fetchers.
+    from tasks.models import parameters
     from tasks.pipeline.load import load
     from tasks.pipeline.overrides import resolve
-    from tasks.prepare import make, run, unseen
+    from tasks.prepare import inputs, make, parent_run, unseen
+    from tasks.prepare.unchanged import unchanged
     from tasks.records import resolved, snapshots
 
     pipeline = resolve(load(name), overrides)
-    fitting.check(pipeline)
+    parameters.check_space(pipeline)
     for column in pipeline.left_out:
         kind = pipeline.data.columns[column].type
-        log.info(
-            "The column %r is of type %s: it is no feature, the model gets none of it.",
-            column,
-            kind,
-        )
+        log.info("The column %r is of type %s: the model does not use it.", column, kind)
     plan_uri = resolved.write(pipeline)
-    manifest = (
-        snapshots.chosen(pipeline, overrides.snapshot)
-        if overrides.snapshot
-        else make.made(pipeline, lookup)
-    )
+    if overrides.snapshot:
+        manifest = snapshots.matching_manifest(pipeline, overrides.snapshot)
+    else:
+        manifest = make.make_snapshot(pipeline, lookup)
     unseen.warn(manifest)
-    inputs = run.inputs_digest(pipeline, manifest)
-    kept = None if overrides.force else run.unchanged(name, inputs)
+    current = inputs.collect(pipeline, manifest)
+    kept = None if overrides.force else unchanged(name, current)
     if kept is not None:
         champion, reason = kept
-        log.info("unchanged: version %d stays champion: %s", champion, reason)
+        log.info("Unchanged: version %d stays champion: %s.", champion, reason)
         return Prepared(slots=(), unchanged=champion, reason=reason)
-    reference = run.parent(pipeline, dag_run, plan_uri, manifest, inputs)
-    return Prepared(slots=slots(reference, pipeline))
+    run = parent_run.open_run(pipeline, dag_run, plan_uri, manifest, current)
+    return Prepared(slots=slots(run, pipeline))
 
 
 def slots(run: RunRef, pipeline: Pipeline) -> tuple[SlotRef, ...]:
     """The slots of a run's search."""
-    number = min(pipeline.search.slots, pipeline.search.trials)
-    return tuple(SlotRef(**run.model_dump(), slot=slot) for slot in range(number))
+    count = min(pipeline.search.slots, pipeline.search.trials)
+    return tuple(SlotRef(**run.model_dump(), slot=slot) for slot in range(count))

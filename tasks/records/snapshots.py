@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +22,11 @@ from tasks.pipeline.metrics import Task
 from tasks.pipeline.schema import Column, Data, Pipeline, Scalar, Split
 
 UNIT = "__unit__"
-"""Column of the parts: the hash of the row's unit, without the seed, to compare snapshots."""
+"""Column of the parts: the hash of the row's unit, without the seed, to compare snapshots by."""
 ROW_GROUP = 2**20
-"""Rows per group of a part's file."""
+"""Rows per row group of a part's file."""
 FORMAT = 3
-"""To be raised when the same inputs would give other rows or another manifest."""
+"""Incremented when the same inputs would produce other rows or another manifest."""
 
 
 class _Frozen(BaseModel):
@@ -34,7 +34,7 @@ class _Frozen(BaseModel):
 
 
 class Part(_Frozen):
-    """One Parquet file. Its rows have the order of the sources; method random shuffles them."""
+    """One Parquet file, its rows in the order of the sources, or of method random's shuffle."""
 
     rows: int
     units: int
@@ -42,14 +42,14 @@ class Part(_Frozen):
 
 
 class Units(_Frozen):
-    """Rows that a split must keep together: those with equal values in `columns`."""
+    """Defines a unit, the rows that stay in one part: those with equal values in `columns`."""
 
     kind: Literal["groups", "row"]
     columns: tuple[str, ...]
 
 
 class SourceRecord(_Frozen):
-    """A source as it was read, with only the name of its connection."""
+    """A source as it was read; of a connection, only the name is kept."""
 
     uri: str
     connection: str | None = None
@@ -58,9 +58,9 @@ class SourceRecord(_Frozen):
     options: dict[str, Scalar | None]
     constants: dict[str, Scalar]
     files: tuple[str, ...]
-    """Addresses of the files, in order."""
+    """URIs of the files, in order."""
     sha256: tuple[str, ...]
-    """Their digests; the store has a copy of each under `sources/`."""
+    """Their digests, under which the store keeps them in `sources/`."""
 
 
 class Dropped(_Frozen):
@@ -77,9 +77,9 @@ class Manifest(_Frozen):
     format: int = FORMAT
     name: str
     address: str
-    """Digest of everything that decides the rows; the same inputs have the same."""
+    """Digest of everything that decides the rows; equal for equal inputs."""
     uri: str
-    """URI of this manifest."""
+    """Where this manifest is stored."""
     created_at: datetime
     """When it was first made; not part of the address."""
     target: str
@@ -89,20 +89,20 @@ class Manifest(_Frozen):
     units: Units
     split: Split
     parts: dict[str, str]
-    """URIs of `train`, `validation`, `test`, without parts that have no rows."""
+    """URIs of `train`, `validation` and `test`; a part without rows is left out."""
     files: dict[str, Part]
-    """The file of each part."""
+    """The contents of each part."""
     statistics: dict[str, Statistics]
     sources: tuple[SourceRecord, ...]
     function: str | None
     """Digest of the user's preparation function."""
     dropped: Dropped
     unseen: dict[str, dict[str, int]] = {}
-    """For each part except train: rows per column with a category that train lacks."""
+    """For each part but train: column -> rows with a category that does not occur in train."""
 
 
 def manifest_uri(name: str, address: str) -> str:
-    """URI of a snapshot's manifest; its parts are beside it."""
+    """URI of a snapshot's manifest; the parts are next to it."""
     return store.data_uri(f"snapshots/{name}/{address[:16]}/manifest.json")
 
 
@@ -110,7 +110,7 @@ def read_manifest(uri: str) -> Manifest:
     """The manifest at `uri`.
 
     Raises:
-        UserError: It does not exist, or is no manifest.
+        UserError: There is no manifest at `uri`.
     """
     try:
         return Manifest.model_validate_json(store.get_bytes(uri))
@@ -118,7 +118,7 @@ def read_manifest(uri: str) -> Manifest:
         raise UserError(
             f"The 'snapshot' must be the URI of a snapshot's manifest. Got {uri!r} instead.",
             why=str(err),
-            fix="The tag 'snapshot' of an earlier run holds one.",
+            fix="Copy it from the tag 'snapshot' of an earlier run.",
         ) from err
 
 
@@ -127,11 +127,11 @@ def find_manifest(uri: str) -> Manifest | None:
     return read_manifest(uri) if store.exists(uri) else None
 
 
-def chosen(pipeline: Pipeline, uri: str) -> Manifest:
-    """An older snapshot, to be used again.
+def matching_manifest(pipeline: Pipeline, uri: str) -> Manifest:
+    """The manifest of an older snapshot that the pipeline can still use.
 
     Raises:
-        UserError: It does not exist, is of another pipeline, or has other columns.
+        UserError: It does not exist, or is of another pipeline or of other columns.
     """
     manifest = read_manifest(uri)
     if manifest.name != pipeline.name:
@@ -146,25 +146,25 @@ def chosen(pipeline: Pipeline, uri: str) -> Manifest:
         or data.columns.get(name) is None
         or manifest.columns[name].type != data.columns[name].type
     ]
-    recorded, wanted = (manifest.target, manifest.task), (data.target, data.task)
-    if differing or recorded != wanted or set(manifest.features) != set(pipeline.feature_names):
+    old, new = (manifest.target, manifest.task), (data.target, data.task)
+    if differing or old != new or set(manifest.features) != set(pipeline.feature_names):
         raise UserError(
-            f"The snapshot {uri} does not fit the pipeline.",
+            f"The snapshot {uri} does not match the current pipeline file.",
             why=f"Columns that differ: {', '.join(differing)}."
             if differing
-            else f"Target and task were {recorded} and are {wanted}, or the features changed.",
-            fix="Use the pipeline file that the snapshot was made with, or a newer snapshot.",
+            else f"Target and task were {old} and are {new}, or the features changed.",
+            fix="Use the pipeline file of that time, or a newer snapshot.",
         )
     return manifest
 
 
 def write_manifest(manifest: Manifest) -> None:
-    """Complete the snapshot, whose parts must exist."""
+    """Complete a snapshot whose parts are written."""
     store.put_bytes(manifest.uri, manifest.model_dump_json(indent=2).encode())
 
 
 def read_part(manifest: Manifest, part: str) -> pd.DataFrame:
-    """Rows of a part: the pipeline's columns and `UNIT`; empty if the snapshot has no such part."""
+    """The rows of a part, with the pipeline's columns and `UNIT`; empty without such a part."""
     uri = manifest.parts.get(part)
     if uri is None:
         schema = _schema(manifest.columns, manifest.target, manifest.task)
@@ -174,7 +174,7 @@ def read_part(manifest: Manifest, part: str) -> pd.DataFrame:
         store.download(uri, path)
         if sha256(path) != manifest.files[part].sha256:
             raise UserError(
-                f"{uri} is not the file that its manifest names.",
+                f"{uri} is not the file that its manifest describes.",
                 fix=f"Delete {manifest.uri} and prepare again.",
             )
         rows = pq.read_table(path, partitioning=None)
@@ -184,25 +184,20 @@ def read_part(manifest: Manifest, part: str) -> pd.DataFrame:
 def write_part(
     uri: str, table: pd.DataFrame, data: Data, rows: NDArray[np.int64] | None = None
 ) -> Part:
-    """Write the pipeline's columns and `UNIT` of a table, or of these `rows`, as one file."""
+    """Write a table with the pipeline's columns and `UNIT`, or some of its rows, to one file."""
     rows = np.arange(len(table)) if rows is None else rows
     schema = _schema(data.columns, data.target, data.task)
     with tempfile.TemporaryDirectory(prefix="mlops-snapshot-") as folder:
         path = Path(folder) / "part.parquet"
         with pq.ParquetWriter(path, schema, compression="zstd") as file:
-            # One group at a time, or the whole part would be in memory twice.
+            # One row group at a time: a whole part would be in memory twice.
             for first in range(0, len(rows), ROW_GROUP):
-                chunk = table.iloc[rows[first : first + ROW_GROUP]]
-                group = pa.Table.from_pandas(chunk, schema=schema, preserve_index=False)
+                group_rows = table.iloc[rows[first : first + ROW_GROUP]]
+                group = pa.Table.from_pandas(group_rows, schema=schema, preserve_index=False)
                 file.write_table(group.replace_schema_metadata(None), ROW_GROUP)
         store.upload(path, uri)
         units = int(table[UNIT].iloc[rows].nunique())
         return Part(rows=len(rows), units=units, sha256=sha256(path))
-
-
-def current_time() -> datetime:
-    """The time for a new manifest, to the second."""
-    return datetime.now(tz=UTC).replace(microsecond=0)
 
 
 def _schema(columns: dict[str, Column], target: str, task: Task) -> Any:

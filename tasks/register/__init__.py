@@ -64,7 +64,7 @@ def check(
     """
     pipeline = load(name)
     decision = ledger.find(f"decision:{run_id}")
-    run = logged.run(run_id)
+    run = logged.get_run(run_id)
     if decision is not None and decision.pipeline != name:
         raise UserError(
             f"The run {run_id} was judged as {decision.pipeline} version {decision.to_version}.",
@@ -81,7 +81,9 @@ def check(
     # The tag that `_register` sets last: without it others may be missing.
     if entry is not None and {tracking.SNAPSHOT, tracking.PIPELINE} <= entry.tags.keys():
         return _reference(entry, entry.tags[tracking.PIPELINE], entry.tags[tracking.SNAPSHOT])
-    logged_model = logged.of_run(run, model or (entry.model_id if entry is not None else None))
+    logged_model = logged.model_of_run(
+        run, model or (entry.model_id if entry is not None else None)
+    )
     columns = _columns(logged_model, pipeline)
     manifest, trained_on = training_snapshot(pipeline, run, snapshot)
     return Candidate(pipeline, run, logged_model, columns, manifest, trained_on)
@@ -187,7 +189,7 @@ def _smoke_test(candidate: Candidate) -> dict[str, Any]:
         test = read_part(candidate.manifest, "test")[names]
         complete = test.dropna()
         examples = (test if complete.empty else complete).head(count)
-        rows = flavors.typed(examples, candidate.columns)
+        rows = flavors.cast(examples, candidate.columns)
         text = StringIO()
         scoring_server.predictions_to_json(
             mlflow.pyfunc.load_model(candidate.model.model_uri).predict(rows), text

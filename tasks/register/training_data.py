@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from tasks.base.errors import UserError
 from tasks.clients import tracking
 from tasks.pipeline.schema import Pipeline
-from tasks.records.snapshots import Manifest, chosen
+from tasks.records.snapshots import Manifest, matching_manifest
 
 _PART = re.compile(r"(?P<folder>s3://.+)/(?P<part>train|validation|test)\.parquet")
 _CONTEXT = "mlflow.data.context"
@@ -48,9 +48,11 @@ def training_snapshot(pipeline: Pipeline, run: Run, named_uri: str | None) -> tu
                 why="Its dataset inputs say what it was trained on.",
                 fix=f"Name that one: --snapshot {folder}/manifest.json",
             )
-        return chosen(pipeline, named_uri), "the snapshot that was named when it was registered"
+        return matching_manifest(
+            pipeline, named_uri
+        ), "the snapshot that was named when it was registered"
     if any(entry.part == "train" for entry in inputs):
-        return chosen(pipeline, f"{folder}/manifest.json"), "the run's dataset inputs"
+        return matching_manifest(pipeline, f"{folder}/manifest.json"), "the run's dataset inputs"
     newest = tracking.find_run(pipeline.name, tracking.NAME, pipeline.name)
     example_uri = newest.data.tags[tracking.SNAPSHOT] if newest else "s3://…/manifest.json"
     raise UserError(

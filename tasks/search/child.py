@@ -29,14 +29,14 @@ def main() -> None:
 def _serve(lines: IO[str]) -> None:
     """Load what the setup names, then run one job per line."""
     setup = json.loads(lines.readline())
-    from tasks.models import fitting
+    from tasks.models import parameters
     from tasks.pipeline.schema import Pipeline
     from tasks.search import trial
 
     try:
         pipeline = Pipeline.model_validate(setup["pipeline"])
         objective = trial.load(pipeline, setup["snapshot"], setup["threads"])
-        ready = {"ready": True, "defaults": fitting.default_points(pipeline)}
+        ready = {"ready": True, "defaults": parameters.default_points(pipeline)}
     except MlopsError as err:
         refusal = {"what": err.what, "why": err.why, "fix": err.fix}
         _send(lines, {"refused": refusal, "user": isinstance(err, UserError)})

@@ -105,7 +105,9 @@ def load(pipeline: Pipeline, snapshot: str, threads: int) -> Objective:
         halves = tuple(folds(train, resampling.folds, pipeline.search.seed, classes))
     else:
         halves = ((train, _validation(manifest)),)
-    rows = tuple((Rows.of(pipeline, fit), Rows.of(pipeline, score)) for fit, score in halves)
+    rows = tuple(
+        (Rows.from_part(pipeline, fit), Rows.from_part(pipeline, score)) for fit, score in halves
+    )
     return Objective(pipeline, rows, threads)
 
 

@@ -10,15 +10,15 @@ import pytest
 
 from benchmarks import gate
 from tasks.base.settings import Settings
-from tasks.models import fitting
+from tasks.models import parameters
 from tasks.pipeline.load import load
 
 
 def test_a_line_of_the_table(servers: Settings) -> None:
     pipeline = load("diabetes_progression")
-    families = len(fitting.default_points(pipeline))
+    families = len(parameters.default_points(pipeline))
     with ThreadPoolExecutor(1) as pool:
-        line = gate.measured(pipeline.name, 2 * families, cast("Any", pool))
+        line = gate.measure(pipeline.name, 2 * families, cast("Any", pool))
     name, metric, shown, units, *shares = (cell.strip() for cell in line.strip("| ").split("|"))
     assert (name, metric, int(shown)) == (f"`{pipeline.name}`", "rmse", families)
     tested, trained = map(int, units.split(","))

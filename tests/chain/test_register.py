@@ -30,7 +30,7 @@ def run_id(chain: Chain) -> str:
     """A run of a person's, in an experiment of its own."""
     (settings().pipelines / f"{NAME}.yaml").write_text(FILE)
     pipeline = load(NAME)
-    snapshot = make.made(pipeline)
+    snapshot = make.make_snapshot(pipeline)
     rows = read_part(snapshot, "train")
     features = rows[list(pipeline.feature_names)]
     with mlflow.start_run(experiment_id=tracking.experiment("notebook")) as run:

@@ -13,7 +13,7 @@ from tests.tasks.publisher import Publisher, publishing
 
 @pytest.fixture
 def make_pipeline() -> Callable[..., Pipeline]:
-    """A small pipeline over columns a, b and y; `data`, `split` and `search` change those parts."""
+    """A small pipeline over columns a, b and y; `data`, `split` and `search` update these."""
 
     def make(
         data: dict[str, Any] | None = None,
@@ -44,7 +44,7 @@ def make_pipeline() -> Callable[..., Pipeline]:
 
 @pytest.fixture
 def pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder of pipeline files, with the settings that name it."""
+    """An empty folder of pipeline files, to which the settings point."""
     folder = tmp_path / "pipelines"
     folder.mkdir()
     monkeypatch.setenv("MLOPS_PIPELINES", str(folder))
@@ -55,7 +55,7 @@ def pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 @pytest.fixture
 def publisher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
-    """An HTTP server; downloads from it are tried three times without a pause."""
+    """An HTTP server; downloads from it are attempted three times without pauses."""
     monkeypatch.setattr("tasks.data.download.PAUSES", (0.0, 0.0))
     with publishing() as server:
         yield server

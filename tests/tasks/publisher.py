@@ -1,4 +1,4 @@
-"""A real HTTP server whose answers a test decides, one after the other."""
+"""A real HTTP server whose answers a test sets, one after the other."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Answer:
     body: bytes = b""
     status: int = 200
     promised: int | None = None
-    """Content-Length, where it is not the body's."""
+    """Content-Length, if it is not the body's."""
     location: str | None = None
 
 
 @dataclass
 class Publisher:
-    """Gives `answers` in turn, the last one for ever; counts the requests."""
+    """Gives `answers` in turn and then repeats the last; counts the requests."""
 
     url: str
     answers: list[Answer] = field(default_factory=list)

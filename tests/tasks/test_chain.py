@@ -1,4 +1,4 @@
-"""The chain without Airflow: the tasks' functions one after the other, on real servers."""
+"""The chain without Airflow: the steps in sequence, on real servers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FILES = REPOSITORY / "tests" / "chain" / "pipelines"
 
 @pytest.fixture(scope="module")
 def folder(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A pipelines folder of this module."""
+    """The pipelines folder of this module."""
     pipelines = tmp_path_factory.mktemp("pipelines")
     for file in (*FILES.glob("*.yaml"), *FILES.glob("*.py")):
         shutil.copy(file, pipelines)
@@ -64,14 +64,14 @@ def train(name: str, dag_run: str, **overrides: object) -> tuple[RunRef, Version
 
 
 @pytest.mark.parametrize(("lab", "r2"), [("linear", 0.5539), ("decision_tree", 0.7321)])
-def test_labs_figures(folder: Path, lab: str, r2: float) -> None:
+def test_published_figures(folder: Path, lab: str, r2: float) -> None:
     _, version = train(f"lab_{lab}", f"train__lab_{lab}/labs")
     run = tracking.client().get_run(version.run_id)
     assert run.data.metrics["training_r2"] == pytest.approx(r2, abs=5e-5)
 
 
 def labs_own_auc(*, scaled: bool) -> float:
-    """The lab's figure by scikit-learn alone."""
+    """The published figure, from scikit-learn alone."""
     table = pd.read_csv(PUBLISHED[RISK])
     rows, answers = table.drop(columns=["PatientID", "Diabetic"]).astype(float), table["Diabetic"]
     train_rows, test_rows, known, wanted = train_test_split(
@@ -89,9 +89,9 @@ def with_avx512() -> bool:
 
 
 def labs_own_auc_with_avx512() -> float:
-    """In a process of its own, as OpenBLAS chooses its kernels once."""
+    """In its own process, because OpenBLAS chooses its kernels once."""
     code = "from tests.tasks.test_chain import labs_own_auc; print(labs_own_auc(scaled=False))"
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"OPENBLAS_CORETYPE": "SkylakeX"},
         cwd=REPOSITORY,
@@ -99,14 +99,14 @@ def labs_own_auc_with_avx512() -> float:
         check=True,
         text=True,
     ).stdout
-    return float(said)
+    return float(output)
 
 
 @pytest.mark.parametrize(
     ("features", "auc"),
     [("{impute: {numeric: none}}", 0.84828), ("{scale: minmax}", 0.84849)],
 )
-def test_labs_figures_of_classes(folder: Path, features: str, auc: float) -> None:
+def test_published_figures_of_classes(folder: Path, features: str, auc: float) -> None:
     name = f"lab_risk_{auc:.5f}".replace(".", "_")
     text = (folder / "lab_risk.yaml").read_text()
     (folder / f"{name}.yaml").write_text(text.replace("{impute: {numeric: none}}", features))
@@ -128,21 +128,21 @@ def test_labs_figures_of_classes(folder: Path, features: str, auc: float) -> Non
     } <= files  # fmt: skip
 
 
-def test_a_classifier_goes_by_the_threshold_of_its_trial(folder: Path) -> None:
+def test_a_classifier_uses_the_threshold_of_its_trial(folder: Path) -> None:
     text = (REPOSITORY / "pipelines" / "diabetes_risk.yaml").read_text()
     (folder / "risk.yaml").write_text(text)
     _, version = train("risk", "train__risk/threshold", trials=2, slots=1)
 
     client = tracking.client()
-    found = client.get_run(version.run_id).data
-    best = json.loads(found.tags[tracking.BEST])
+    data = client.get_run(version.run_id).data
+    best = json.loads(data.tags[tracking.BEST])
     rows = pd.read_csv(PUBLISHED[RISK])
     model = mlflow.sklearn.load_model(f"models:/risk/{version.version}")
     chances = model.predict_proba(rows)[:, 1]
     assert best["chosen"]["threshold"] != 0.5
     assert (model.predict(rows) == (chances >= best["chosen"]["threshold"])).all()
     figures = {f"{part}_{name}" for part in ("training", "test") for name in of_task("binary")}
-    assert figures | {"val_auc"} <= set(found.metrics)
+    assert figures | {"val_auc"} <= set(data.metrics)
 
 
 def test_several_classes(folder: Path) -> None:
@@ -154,26 +154,26 @@ def test_several_classes(folder: Path) -> None:
     assert gate(version).verdict == "promote"
 
 
-def test_what_is_on_the_parent_run(folder: Path) -> None:
+def test_the_parent_run_is_complete(folder: Path) -> None:
     run, version = train("steady", "train__steady/records", trials=6, slots=1)
     client = tracking.client()
-    found = client.get_run(run.run_id)
+    parent = client.get_run(run.run_id)
     model = client.get_model_version("steady", str(version.version))
     files = {entry.path for entry in client.list_artifacts(run.run_id)}
     assert {"leaderboard.csv", "families.png", "predicted_actual.png", "residuals.png"} <= files
     assert {"author", "description", "notes", "data_version", "model_type", "git_commit"} <= set(
-        found.data.tags
+        parent.data.tags
     )
-    assert {"test_rmse", "training_rmse", "val_rmse"} <= set(found.data.metrics)
-    assert {d.tags[0].value for d in found.inputs.dataset_inputs} == {
+    assert {"test_rmse", "training_rmse", "val_rmse"} <= set(parent.data.metrics)
+    assert {d.tags[0].value for d in parent.inputs.dataset_inputs} == {
         "train", "validation", "test",
     }  # fmt: skip
     assert model.run_id == run.run_id
     assert tracking.alias_version("steady", tracking.CHALLENGER) == version.version
-    chosen = json.loads(found.data.tags[tracking.BEST])["params"]
+    chosen = json.loads(parent.data.tags[tracking.BEST])["params"]
     for key, value in chosen.items():
         if key != "estimator":
-            assert found.data.params[f"model__{key}"] == str(value)
+            assert parent.data.params[f"model__{key}"] == str(value)
 
 
 def test_networks_of_the_shipped_pipeline(folder: Path) -> None:
@@ -233,10 +233,8 @@ evaluate(BestRef.model_validate_json(sys.argv[1]))
         {"estimator": "keras_mlp", "units_1": 8, "units_2": 8, "epochs": 2},
     ],
 )
-def test_evaluate_says_nothing_that_asks_for_no_action(
-    folder: Path, space: dict[str, object]
-) -> None:
-    """In a process of its own, as pytest keeps warnings to itself; the columns are integers."""
+def test_evaluate_gives_no_needless_warning(folder: Path, space: dict[str, object]) -> None:
+    """In its own process, because pytest captures warnings; the columns are integers."""
     name = f"quiet_{space['estimator']}"
     content = yaml.safe_load((REPOSITORY / "pipelines" / "diabetes_risk.yaml").read_text())
     content["search"] |= {"space": space, "points": []}
@@ -245,12 +243,12 @@ def test_evaluate_says_nothing_that_asks_for_no_action(
     search(prepared.slots[0])
     best = select(prepared.slots[0].run)
 
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", EVALUATE, best.model_dump_json()],
         cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, "")
     assert tracking.alias_version(name, tracking.CHALLENGER) == 1
 
 
@@ -264,7 +262,9 @@ def test_the_leaderboard_is_in_order_and_complete(folder: Path, tmp_path: Path) 
     assert best["trial"] == board["trial"][0]
 
 
-def test_a_report_that_fails_loses_no_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_report_does_not_lose_the_search(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepared = prepare("steady", "train__steady/unreported", Overrides(trials=2, slots=1))
     search(prepared.slots[0])
     monkeypatch.setattr("tasks.records.report.files", lambda *_: 1 / 0)
@@ -299,7 +299,7 @@ def test_a_search_without_a_finished_trial_fails_with_its_errors(folder: Path) -
         select(prepared.slots[0].run)
 
 
-def test_finish_closes_what_is_open_and_a_later_run_sweeps(folder: Path) -> None:
+def test_finish_closes_open_runs_and_a_later_run_sweeps(folder: Path) -> None:
     run, _ = train("steady", "train__steady/open", trials=2, slots=1, force=True)
     client = tracking.client()
     assert client.get_run(run.run_id).info.status == "RUNNING"
@@ -347,11 +347,11 @@ def test_a_family_and_a_pipeline_are_one_new_file_each(folder: Path, tmp_path: P
     (folder / "robust.yaml").write_text(
         text.replace("{estimator: linear}", "{estimator: huber, epsilon: {uniform: [1.1, 2]}}")
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", RUN], cwd=tmp_path, capture_output=True, text=True, check=False,
         timeout=120,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    run = tracking.client().get_run(done.stdout.split()[-1])
+    assert result.returncode == 0, result.stderr
+    run = tracking.client().get_run(result.stdout.split()[-1])
     assert run.data.tags["model_type"] == "huber"
     assert run.data.metrics["test_r2"] > 0.2

@@ -1,4 +1,4 @@
-"""`mlflow run` from a clean clone, with the environment that is there."""
+"""`mlflow run` from a clean clone, in the current environment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TRIALS, SEED = 5, 3
 
 @dataclass(frozen=True)
 class Call:
-    """How a call of an entry point ended."""
+    """The result of calling an entry point."""
 
     code: int
     output: str
@@ -41,7 +41,7 @@ class Call:
 
     @property
     def result(self) -> dict[str, Any]:
-        """The line of JSON in its output, around which MLflow may print its own."""
+        """The line of JSON in its output, among which MLflow may print lines of its own."""
         assert self.code == 0, self.errors
         (line,) = [line for line in self.output.splitlines() if line.startswith("{")]
         return json.loads(line)
@@ -61,7 +61,7 @@ def folder(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def clone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What somebody gets who clones the repository."""
+    """A clean clone of the repository."""
     clone = tmp_path_factory.mktemp("clone") / "repository"
     subprocess.run(
         ["git", "clone", "--quiet", "--no-hardlinks", str(REPOSITORY), str(clone)], check=True
@@ -82,29 +82,29 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def call(*command: str, cwd: Path = REPOSITORY, **changes: str) -> Call:
-    done = subprocess.run(
+    result = subprocess.run(
         command, cwd=cwd, env=environment(**changes), capture_output=True, text=True, check=False,
         timeout=300,
     )  # fmt: skip
-    return Call(done.returncode, done.stdout, done.stderr)
+    return Call(result.returncode, result.stdout, result.stderr)
 
 
-def step(*words: str) -> Call:
+def step(*arguments: str) -> Call:
     """An entry point without `mlflow run`."""
-    return call(sys.executable, "-m", "tasks.project", *words)
+    return call(sys.executable, "-m", "tasks.project", *arguments)
 
 
 def mlflow_run(clone: Path, entry: str, *options: str, **parameters: Any) -> Call:
-    given = [word for key, value in parameters.items() for word in ("-P", f"{key}={value}")]
+    arguments = [word for key, value in parameters.items() for word in ("-P", f"{key}={value}")]
     return call(
-        "mlflow", "run", str(clone), "--env-manager", "local", "-e", entry, *options, *given
+        "mlflow", "run", str(clone), "--env-manager", "local", "-e", entry, *options, *arguments
     )
 
 
 def children(run_id: str) -> list[Run]:
     experiment = tracking.client().get_run(run_id).info.experiment_id
-    found = tracking.client().search_runs([experiment], f"tags.`{tracking.PARENT}` = '{run_id}'")
-    return sorted(found, key=lambda child: int(child.data.tags[tracking.TRIAL]))
+    runs = tracking.client().search_runs([experiment], f"tags.`{tracking.PARENT}` = '{run_id}'")
+    return sorted(runs, key=lambda child: int(child.data.tags[tracking.TRIAL]))
 
 
 def trials(name: str) -> list[Run]:
@@ -114,9 +114,9 @@ def trials(name: str) -> list[Run]:
 
 
 def figures(run: Run) -> Any:
-    """To the last digits: a forest's threads sum in any order."""
-    found = {key: value for key, value in run.data.metrics.items() if key != "duration_s"}
-    return pytest.approx(found, rel=1e-12)
+    """Except for the last digits: a forest's threads sum in any order."""
+    values = {key: value for key, value in run.data.metrics.items() if key != "duration_s"}
+    return pytest.approx(values, rel=1e-12)
 
 
 def calls() -> list[Run]:
@@ -130,25 +130,27 @@ def trained(clone: Path) -> dict[str, Any]:
     return mlflow_run(clone, "train", pipeline=NAME, trials=TRIALS, seed=SEED, slots=1).result
 
 
-def test_train_gives_the_runs_and_figures_of_the_dag(trained: dict[str, Any]) -> None:
+def test_train_makes_the_same_runs_and_figures_as_the_dag(trained: dict[str, Any]) -> None:
     overrides = Overrides(trials=TRIALS, seed=SEED, slots=1, force=True)
     (slot,) = prepare(NAME, f"train__{NAME}/same", overrides).slots
     search(slot)
-    theirs = evaluate(select(slot.run))
+    version = evaluate(select(slot.run))
 
     client = tracking.client()
-    ours, dag = client.get_run(trained["run"]), client.get_run(theirs.run_id)
+    ours, dag = client.get_run(trained["run"]), client.get_run(version.run_id)
     assert {k: v for k, v in ours.data.metrics.items() if k != "duration_s"} == figures(dag)
     assert trained["figures"] == ours.data.metrics
     assert ours.data.params == dag.data.params
     assert ours.data.tags.keys() == dag.data.tags.keys()
     for tag in (tracking.SNAPSHOT, tracking.PIPELINE, tracking.BEST):
         assert ours.data.tags[tag] == dag.data.tags[tag]
-    both = list(zip(children(trained["run"]), children(theirs.run_id), strict=True))
+    both = list(zip(children(trained["run"]), children(version.run_id), strict=True))
     assert len(both) == TRIALS
-    for mine, their in both:
-        assert mine.data.params == their.data.params
-        assert {k: v for k, v in mine.data.metrics.items() if k != "duration_s"} == figures(their)
+    for child, dag_child in both:
+        assert child.data.params == dag_child.data.params
+        assert {k: v for k, v in child.data.metrics.items() if k != "duration_s"} == figures(
+            dag_child
+        )
 
 
 def test_train_registers_a_challenger_in_the_pipeline_s_experiment(
@@ -162,28 +164,28 @@ def test_train_registers_a_challenger_in_the_pipeline_s_experiment(
 
 
 def test_no_run_stays_open_and_the_call_names_its_parent_run(trained: dict[str, Any]) -> None:
-    made = next(run for run in calls() if run.data.tags.get(tracking.RUN) == trained["run"])
+    project_run = next(run for run in calls() if run.data.tags.get(tracking.RUN) == trained["run"])
     parent = tracking.client().get_run(trained["run"])
-    assert made.info.status == parent.info.status == "FINISHED"
-    assert made.data.params["pipeline"] == NAME
-    assert parent.data.tags[tracking.DAG_RUN] == f"mlproject/{made.info.run_id}"
+    assert project_run.info.status == parent.info.status == "FINISHED"
+    assert project_run.data.params["pipeline"] == NAME
+    assert parent.data.tags[tracking.DAG_RUN] == f"mlproject/{project_run.info.run_id}"
     assert {child.info.status for child in children(trained["run"])} == {"FINISHED"}
 
 
-def test_a_repeated_call_finds_what_the_first_made(clone: Path, trained: dict[str, Any]) -> None:
-    made = next(run for run in calls() if run.data.tags.get(tracking.RUN) == trained["run"])
+def test_a_repeated_call_continues_the_first(clone: Path, trained: dict[str, Any]) -> None:
+    project_run = next(run for run in calls() if run.data.tags.get(tracking.RUN) == trained["run"])
     again = mlflow_run(
-        clone, "train", "--run-id", made.info.run_id,
+        clone, "train", "--run-id", project_run.info.run_id,
         pipeline=NAME, trials=TRIALS, seed=SEED, slots=1,
     ).result  # fmt: skip
     assert (again["run"], again["version"]) == (trained["run"], trained["version"])
     assert len(children(trained["run"])) == TRIALS
 
 
-def test_evaluate_finds_the_figures_of_the_run(clone: Path, trained: dict[str, Any]) -> None:
-    found = mlflow_run(clone, "evaluate", pipeline=NAME, model=trained["version"]).result
+def test_evaluate_repeats_the_figures_of_the_run(clone: Path, trained: dict[str, Any]) -> None:
+    result = mlflow_run(clone, "evaluate", pipeline=NAME, model=trained["version"]).result
     expected = {k: v for k, v in trained["figures"].items() if k.startswith("test_")}
-    assert found["figures"] == pytest.approx(expected, rel=1e-12)
+    assert result["figures"] == pytest.approx(expected, rel=1e-12)
     assert calls()[0].data.metrics == pytest.approx(expected, rel=1e-12)
 
 
@@ -218,11 +220,11 @@ def test_a_failed_search_leaves_no_run_open(folder: Path) -> None:
     text = (folder / f"{NAME}.yaml").read_text()
     for healthy in ("{uniformint: [1, 20]}", "{loguniform: [log(0.005), log(0.3)]}"):
         text = text.replace(healthy, "-1")
-    (folder / "hopeless.yaml").write_text(text)
-    done = step("train", "--pipeline", "hopeless", "--trials", "2", "--slots", "1")
-    assert done.code == 4
-    assert "None of the 2 trials finished" in done.errors
-    run = tracking.find_run("hopeless", tracking.NAME, "hopeless")
+    (folder / "failing.yaml").write_text(text)
+    result = step("train", "--pipeline", "failing", "--trials", "2", "--slots", "1")
+    assert result.code == 4
+    assert "None of the 2 trials finished" in result.errors
+    run = tracking.find_run("failing", tracking.NAME, "failing")
     assert run is not None
     assert run.info.status == "FAILED"
 
@@ -245,7 +247,7 @@ def test_a_stopped_call_leaves_no_run_open(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("train", "--pipeline", "stedy"), "steady"),
         (("train", "--pipeline", NAME, "--trails", "4"), "trials"),
@@ -255,18 +257,18 @@ def test_a_stopped_call_leaves_no_run_open(folder: Path) -> None:
         (("evaluate", "--pipeline", NAME, "--part", "tests"), "tests"),
     ],
 )
-def test_mistakes_are_named(folder: Path, words: tuple[str, ...], said: str) -> None:
-    done = step(*words)
-    assert done.code == 2, done.errors
-    assert said in done.errors
-    assert "Traceback" not in done.errors
+def test_mistakes_are_named(folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = step(*arguments)
+    assert result.code == 2, result.errors
+    assert message in result.errors
+    assert "Traceback" not in result.errors
 
 
-def test_a_server_of_its_own_is_refused(clone: Path, tmp_path: Path) -> None:
-    done = call(
+def test_a_local_tracking_store_is_refused(clone: Path, tmp_path: Path) -> None:
+    result = call(
         "mlflow", "run", str(clone), "--env-manager", "local", "-e", "prepare",
         "-P", f"pipeline={NAME}",
         MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/own.db",
     )  # fmt: skip
-    assert done.code != 0
-    assert "not on the stack's server" in done.errors
+    assert result.code != 0
+    assert "not on the stack's server" in result.errors

@@ -60,7 +60,7 @@ def name(servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def snapshot(name: str) -> Manifest:
-    return make.made(load(name))
+    return make.make_snapshot(load(name))
 
 
 def by_hand(

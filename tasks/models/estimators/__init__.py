@@ -1,6 +1,6 @@
-"""The model families: one small module each, found by its file name.
+"""The model families: one small module each, named after its file.
 
-A new family is a new file here that says `FAMILY = Family(...)`; nothing else has to know it.
+A new family is a new file here with `FAMILY = Family(...)`; no other file has to change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def get(name: str) -> Family:
     """The family of this name.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such family.
     """
     known = families.names()
     if name not in known:

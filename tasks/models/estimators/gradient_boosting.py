@@ -1,4 +1,4 @@
-"""Boosted trees, each fitted to what the ones before left over."""
+"""Boosted trees, each fitted to the residuals of those before."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A network of two hidden layers, trained by gradient descent with Keras.
 
-Neither Keras nor TensorFlow is imported with this module: who only looks at a space that names
-the family pays nothing for them.
+This module does not import Keras or TensorFlow at the top: checking a space that names the family
+does not need them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from tasks.models.family import Family
 
 Validation = Callable[[], tuple[ArrayLike, ArrayLike]]
 RMSE = "rmse_epoch"
-"""Not `rmse`: MLflow would take the last epoch's `val_rmse` for the trial's own figure."""
+"""Not `rmse`: MLflow would treat the last epoch's `val_rmse` as the trial's own figure."""
 
 
 class KerasMLP(ABC, BaseEstimator):  # type: ignore[misc]
-    """What both kinds share. The inputs are brought to mean 0 and deviation 1 first.
+    """What the regressor and the classifier share. Inputs are first scaled to mean 0, deviation 1.
 
-    With `validation` the training ends when the loss on those rows has not improved for `patience`
-    epochs, with the weights of the best epoch; without, after `epochs`.
+    With `validation`, training ends when the loss on those rows has not improved for `patience`
+    epochs, and the weights of the best epoch are kept. Without it, training ends after `epochs`.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - scikit-learn reads them off here
+    def __init__(  # noqa: PLR0913, PLR0917 - scikit-learn reads them from here
         self,
         units_1: int = 64,
         units_2: int = 64,
@@ -53,10 +53,10 @@ class KerasMLP(ABC, BaseEstimator):  # type: ignore[misc]
 
     @abstractmethod
     def _last(self, keras: Any) -> tuple[Any, str, list[Any]]:
-        """The last layer, the loss, and what is followed over the epochs beside it."""
+        """The last layer, the loss, and further metrics to record per epoch."""
 
     def _check(self) -> None:
-        """Keras fails on some of these in words of its own, and takes 32 for a batch of 0."""
+        """Keras fails on some of these with unclear errors, and takes a batch size of 0 as 32."""
         for name in ("units_1", "units_2", "batch_size", "epochs"):
             value = getattr(self, name)
             if int(value) < 1:
@@ -108,7 +108,7 @@ class KerasMLP(ABC, BaseEstimator):  # type: ignore[misc]
         ).history
         decisive = history["loss"][-1:] if validation is None else history["val_loss"]
         if not np.isfinite(decisive).any():
-            raise ValueError("The loss is not finite: the learning rate is too great.")
+            raise ValueError("The loss is not finite: the learning rate is too high.")
         self.curves_ = {
             name if name.startswith("val_") else f"training_{name}": curve
             for name, curve in history.items()
@@ -135,19 +135,19 @@ class KerasMLPRegressor(RegressorMixin, KerasMLP):  # type: ignore[misc]
     ) -> Self:
         """`X` is `(rows, columns)`, `y` and `sample_weight` are `(rows,)`.
 
-        The network learns `y` in units of its deviation, so that learning rates mean the same
-        whatever the unit; a last layer brings its answers back.
+        The network learns `y` standardized, so that a learning rate does not depend on the unit of
+        `y`; a last layer scales the predictions back.
         """
         rows, truth = validate_data(self, X, y, dtype=np.float32, y_numeric=True)
         mean, scale = float(np.mean(truth)), float(np.std(truth)) or 1.0
-        others = None
+        held_out = None
         if validation is not None:
-            features, answers = validation()
-            others = (
+            features, target = validation()
+            held_out = (
                 np.asarray(features, np.float32),
-                (np.asarray(answers, np.float32) - mean) / scale,
+                (np.asarray(target, np.float32) - mean) / scale,
             )
-        network = self._train(rows, (truth - mean) / scale, sample_weight, others)
+        network = self._train(rows, (truth - mean) / scale, sample_weight, held_out)
         units = {"loss": scale**2, RMSE: scale}
         self.curves_ = {
             name: [value * units[name.partition("_")[2]] for value in curve]
@@ -172,7 +172,7 @@ class KerasMLPRegressor(RegressorMixin, KerasMLP):  # type: ignore[misc]
 
 
 class KerasMLPClassifier(ClassifierMixin, KerasMLP):  # type: ignore[misc]
-    """Cross-entropy, of two classes or more."""
+    """Cross-entropy, for two or more classes."""
 
     def fit(
         self,
@@ -184,13 +184,13 @@ class KerasMLPClassifier(ClassifierMixin, KerasMLP):  # type: ignore[misc]
         """`X` is `(rows, columns)`, `y` and `sample_weight` are `(rows,)`."""
         rows, truth = validate_data(self, X, y, dtype=np.float32)
         self.classes_, coded = np.unique(truth, return_inverse=True)
-        others = None
+        held_out = None
         if validation is not None:
-            features, answers = map(np.asarray, validation())
-            known = np.isin(answers, self.classes_)  # a fold may have a class that no other has
-            coded_others = np.searchsorted(self.classes_, answers[known])
-            others = features[known].astype(np.float32), coded_others.astype(np.float32)
-        self.network_ = self._train(rows, coded.astype(np.float32), sample_weight, others)
+            features, labels = map(np.asarray, validation())
+            known = np.isin(labels, self.classes_)  # a fold may have a class that no other has
+            codes = np.searchsorted(self.classes_, labels[known])
+            held_out = features[known].astype(np.float32), codes.astype(np.float32)
+        self.network_ = self._train(rows, coded.astype(np.float32), sample_weight, held_out)
         return self
 
     def _last(self, keras: Any) -> tuple[Any, str, list[Any]]:
@@ -205,11 +205,11 @@ class KerasMLPClassifier(ClassifierMixin, KerasMLP):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """`(rows,)`: the likeliest class of each row."""
-        return keras_model.decided(self.predict_proba(X), self.classes_, None)
+        return keras_model.decide(self.predict_proba(X), self.classes_, None)
 
 
 def _seeded(seed: int) -> Any:
-    """Keras, with all its randomness decided by the seed, and without the last fit's remains."""
+    """Keras, with its randomness fixed by the seed and the state of the last fit cleared."""
     keras = keras_model.library()
     import tensorflow as tf
 
@@ -223,7 +223,7 @@ FAMILY = Family(
     regression=KerasMLPRegressor,
     binary=KerasMLPClassifier,
     multiclass=KerasMLPClassifier,
-    threads=None,  # TensorFlow has them for the whole process
+    threads=None,  # TensorFlow sets them for the whole process
     validates=True,
     chosen={"best_epoch": "epochs"},
 )

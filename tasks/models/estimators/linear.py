@@ -6,4 +6,4 @@ from sklearn.linear_model import LinearRegression
 
 from tasks.models.family import Family
 
-FAMILY = Family(regression=LinearRegression, threads=None)  # which are for several targets
+FAMILY = Family(regression=LinearRegression, threads=None)  # its n_jobs is for several targets

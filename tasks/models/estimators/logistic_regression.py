@@ -1,4 +1,4 @@
-"""Logistic regression, with the rate of its regularisation in place of scikit-learn's inverse C."""
+"""Logistic regression, with a regularization rate instead of scikit-learn's inverse C."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def _inverse(rate: float) -> float:
 FAMILY = Family(
     binary=LogisticRegression,
     multiclass=LogisticRegression,
-    threads=None,  # LogisticRegression warns of its n_jobs since scikit-learn 1.8
+    threads=None,  # deprecated since scikit-learn 1.8
     own={"reg_rate": Own(replaces="C", default=1.0, value=_inverse)},
 )

@@ -1,4 +1,4 @@
-"""Least squares with an L2 penalty. Its classifier has no probabilities, so it is not offered."""
+"""Least squares with an L2 penalty. Its classifier has no probabilities, so it is left out."""
 
 from __future__ import annotations
 

@@ -25,16 +25,18 @@ def data(columns: dict[str, Any], **rest: Any) -> Data:
     )
 
 
-def one(kind: Any, cells: list[Any], **rules: Any) -> tuple[list[Any], list[tuple[int, str]]]:
+def check_column(
+    kind: Any, cells: list[Any], **rules: Any
+) -> tuple[list[Any], list[tuple[int, str]]]:
     """A column after validation, and its failures as (row, rule)."""
     rules = {"type": kind, "nullable": True, **rules}
     raw = pd.DataFrame({"x": cells})
-    found = checking.validate(raw, data({"x": rules}))
-    typed_cells = [None if pd.isna(value) else value for value in found.table["x"]]
-    failures = found.broken
-    if "x" in found.wrong:
-        odd = np.flatnonzero(found.wrong["x"])
-        failures = pd.concat([checking.of_wrong_type(raw["x"], kind, odd), failures])
+    checked = checking.validate(raw, data({"x": rules}))
+    typed_cells = [None if pd.isna(value) else value for value in checked.table["x"]]
+    failures = checked.broken
+    if "x" in checked.wrong:
+        rows = np.flatnonzero(checked.wrong["x"])
+        failures = pd.concat([checking.wrong_type_failures(raw["x"], kind, rows), failures])
     return typed_cells, list(zip(failures["row"], failures["rule"], strict=True))
 
 
@@ -79,12 +81,12 @@ def one(kind: Any, cells: list[Any], **rules: Any) -> tuple[list[Any], list[tupl
 def test_a_value_becomes_its_columns_type_or_a_failure(
     kind: str, values: Any, expected: list[Any], bad: list[int]
 ) -> None:
-    cells, failures = one(kind, values)
+    cells, failures = check_column(kind, values)
     assert cells == expected
     assert [row for row, _ in failures] == bad
 
 
-def test_types_in_the_table_are_the_contracts() -> None:
+def test_every_type_has_its_dtype() -> None:
     kinds = {"d": "double", "i": "integer", "b": "boolean", "c": "category", "t": "datetime"}
     raw = pd.DataFrame({"d": [1], "i": [1], "b": [True], "c": [1], "t": ["2020-01-01"]})
     rules = data({name: {"type": kind} for name, kind in kinds.items()})
@@ -92,36 +94,36 @@ def test_types_in_the_table_are_the_contracts() -> None:
     assert [str(kind) for kind in typed.dtypes] == [*["float64"] * 3, "str", "datetime64[us]"]
 
 
-def test_a_column_that_is_not_there_is_null() -> None:
+def test_a_missing_column_is_null() -> None:
     rules = data({"x": {"nullable": True}, "c": {"type": "category", "nullable": True}, "y": {}})
-    found = checking.validate(pd.DataFrame({"y": [1, 2]}), rules)
-    assert found.table[["x", "c"]].isna().all(axis=None)
-    assert [str(kind) for kind in found.table.dtypes] == ["float64", "str", "float64"]
-    assert len(found.broken) == 0
+    checked = checking.validate(pd.DataFrame({"y": [1, 2]}), rules)
+    assert checked.table[["x", "c"]].isna().all(axis=None)
+    assert [str(kind) for kind in checked.table.dtypes] == ["float64", "str", "float64"]
+    assert len(checked.broken) == 0
 
 
-def test_allowed_values_of_numbers_and_categories_meet_whatever_their_spelling() -> None:
-    assert one("category", [0, 1, 2], values=[0, 1])[1] == [(3, "must be one of [0, 1]")]
-    assert one("integer", ["0", 1, 2], values=[0, 1])[1] == [(3, "must be one of [0, 1]")]
+def test_allowed_values_match_in_any_spelling() -> None:
+    assert check_column("category", [0, 1, 2], values=[0, 1])[1] == [(3, "must be one of [0, 1]")]
+    assert check_column("integer", ["0", 1, 2], values=[0, 1])[1] == [(3, "must be one of [0, 1]")]
 
 
-def test_targets_that_nobody_can_learn() -> None:
+def test_targets_that_cannot_be_learned() -> None:
     rules = data({"y": {}})
     with pytest.raises(UserError, match="no rows"):
-        checking.finished(pd.DataFrame({"y": []}), rules)
-    with pytest.raises(UserError, match=r"one value only: 3\.0"):
-        checking.finished(pd.DataFrame({"y": [3.0, 3.0]}), rules)
+        checking.finish_table(pd.DataFrame({"y": []}), rules)
+    with pytest.raises(UserError, match=r"only one value: 3\.0"):
+        checking.finish_table(pd.DataFrame({"y": [3.0, 3.0]}), rules)
     binary = data({"y": {"type": "integer"}}, task="binary")
     with pytest.raises(UserError, match=r"must have two values\. Got 3 instead"):
-        checking.finished(pd.DataFrame({"y": [0.0, 1.0, 2.0]}), binary)
+        checking.finish_table(pd.DataFrame({"y": [0.0, 1.0, 2.0]}), binary)
     classes = data({"y": {}}, task="multiclass")
     with pytest.raises(UserError, match=r"Got 1.5 instead"):
-        checking.finished(pd.DataFrame({"y": [1.0, 1.5]}), classes)
+        checking.finish_table(pd.DataFrame({"y": [1.0, 1.5]}), classes)
 
 
 def test_classes_are_whole_numbers_or_texts() -> None:
-    whole = checking.finished(pd.DataFrame({"y": [0.0, 1.0]}), data({"y": {}}, task="binary"))
+    whole = checking.finish_table(pd.DataFrame({"y": [0.0, 1.0]}), data({"y": {}}, task="binary"))
     assert whole["y"].dtype == "int64"
     rules = data({"y": {"type": "category"}}, task="binary")
-    texts = checking.finished(pd.DataFrame({"y": pd.Series(["no", "yes"], dtype="str")}), rules)
+    texts = checking.finish_table(pd.DataFrame({"y": pd.Series(["no", "yes"], dtype="str")}), rules)
     assert texts["y"].tolist() == ["no", "yes"]

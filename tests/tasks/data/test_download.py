@@ -22,7 +22,7 @@ def test_a_file_comes_whole(publisher: Publisher, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", [Answer(status=503), Answer(status=429), CUT])
-def test_trouble_that_passes_is_tried_again(
+def test_temporary_failures_are_retried(
     publisher: Publisher, tmp_path: Path, trouble: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
     publisher.answers = [trouble, trouble, Answer(BODY)]
@@ -35,7 +35,7 @@ def test_trouble_that_passes_is_tried_again(
 @pytest.mark.parametrize(
     ("trouble", "message"), [(Answer(status=500), "500 Internal"), (CUT, "peer closed|cut off")]
 )
-def test_trouble_that_stays_is_unavailable(
+def test_permanent_failures_are_unavailable(
     publisher: Publisher, tmp_path: Path, trouble: Answer, message: str
 ) -> None:
     publisher.answers = [trouble]
@@ -54,7 +54,7 @@ def test_a_wrong_address_is_the_users_error_at_once(
     assert publisher.requests == 1
 
 
-def test_a_host_that_is_not_there_is_unavailable(
+def test_an_unreachable_host_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "PAUSES", ())
@@ -65,7 +65,7 @@ def test_a_host_that_is_not_there_is_unavailable(
             download.download(url, tmp_path / "x")
 
 
-def test_a_try_has_an_end(
+def test_an_attempt_has_a_time_limit(
     publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "TOTAL", 0.0)

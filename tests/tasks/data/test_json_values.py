@@ -10,7 +10,7 @@ import pandas as pd
 from tasks.data import json_values
 
 
-def test_numbers_are_there_in_full_and_what_is_missing_is_null() -> None:
+def test_numbers_keep_all_digits_and_missing_values_are_null() -> None:
     rows = pd.DataFrame(
         {
             "number": [1.23456789012345e-10, np.nan, np.inf],
@@ -24,9 +24,9 @@ def test_numbers_are_there_in_full_and_what_is_missing_is_null() -> None:
         index=[7, 9, 11],
     )
 
-    found = json_values.as_split(rows)
+    content = json_values.as_split(rows)
 
-    assert found == {
+    assert content == {
         "columns": ["number", "whole", "narrow", "text", "time", "day", "price"],
         "data": [
             [1.23456789012345e-10, 1, 0.5, "a", "2024-05-01T12:00:00+00:00", "2024-05-01", 1.5],
@@ -34,4 +34,4 @@ def test_numbers_are_there_in_full_and_what_is_missing_is_null() -> None:
             [None, 3, 2.0, "c", None, None, None],
         ],
     }
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert json.loads(json.dumps(content, allow_nan=False)) == content

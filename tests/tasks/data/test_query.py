@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("store")
 
 @pytest.fixture(scope="module")
 def server(database: Settings) -> dict[str, str]:
-    """Login of our role, with the password that its file holds."""
+    """The login of our role, with the password from its file."""
     given = parse_dsn(database.database)
     lines = (line.split(":") for line in Path(given["passfile"]).read_text().splitlines())
     password = next(line[4] for line in lines if line[3] == given["user"])
@@ -40,7 +40,7 @@ def server(database: Settings) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def orders(database: Settings, server: dict[str, str]) -> Iterator[str]:
-    """A table of our role's own, which it may write."""
+    """A table that our role owns and may write."""
     superuser = postgres.dsn(Home(database.home), int(server["port"]), postgres.SUPERUSER, "mlops")
     name = f"orders_{uuid4().hex[:8]}"
     with closing(psycopg2.connect(superuser)) as session, session, session.cursor() as cursor:
@@ -76,7 +76,7 @@ def queried(folder: Path, query: str, connection: str | None, **source: Any) -> 
 def test_rows_come_with_their_types_and_nulls(
     tmp_path: Path, server: dict[str, str], orders: str, make_pipeline: Any
 ) -> None:
-    found = queried(tmp_path, f"select * from {orders} order by id -- all\n;", uri(server))
+    fetched = queried(tmp_path, f"select * from {orders} order by id -- all\n;", uri(server))
     columns = {
         "id": {"type": "integer"},
         "price": {"nullable": True},
@@ -84,11 +84,11 @@ def test_rows_come_with_their_types_and_nulls(
         "kind": {"type": "category", "nullable": True},
         "at": {"type": "datetime", "nullable": True},
     }
-    pipeline = make_pipeline({"columns": columns, "target": "id", "sources": [found.source]})
+    pipeline = make_pipeline({"columns": columns, "target": "id", "sources": [fetched.source]})
     gathering = Gathering(pipeline)
-    gathering.add(pieces(found, pipeline.data))
+    gathering.add(pieces(fetched, pipeline.data))
     gathering.check()
-    assert len(gathering.failed.bad) == 0
+    assert len(gathering.bad_rows.numbers) == 0
     table = gathering.table()
     np.testing.assert_array_equal(table["price"], [0.1, np.nan, 1e300, 2])
     np.testing.assert_array_equal(table["paid"], [1, 0, np.nan, 1])
@@ -115,8 +115,8 @@ def test_the_same_rows_are_the_same_file(
 def test_the_uri_may_name_another_database(tmp_path: Path, server: dict[str, str]) -> None:
     wrong = uri(server, dbname="nowhere")
     query = "select current_database() as name"
-    found = queried(tmp_path, query, wrong, uri=f"postgresql://{server['dbname']}")
-    assert found.paths[0].read_text() == f"name\n{server['dbname']}\n"
+    fetched = queried(tmp_path, query, wrong, uri=f"postgresql://{server['dbname']}")
+    assert fetched.paths[0].read_text() == f"name\n{server['dbname']}\n"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.base.errors import UserError
-from tasks.data.reading import format_of, pieces, read
+from tasks.data.reading import pieces, read, source_format
 from tasks.data.sources import Fetched, File
 from tasks.pipeline.schema import Data, Source
 
@@ -39,7 +39,7 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-def test_numbers_read_back_to_the_last_bit_from_every_format(tmp_path: Path) -> None:
+def test_every_format_reads_numbers_back_exactly(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y = rng.standard_normal(2000) * 10.0 ** rng.integers(-200, 200, 2000)
     table = pd.DataFrame({"y": y, "zip": "007"})
@@ -48,9 +48,9 @@ def test_numbers_read_back_to_the_last_bit_from_every_format(tmp_path: Path) -> 
     lines = "\n".join(f'{{"y": {value!r}, "zip": "007"}}' for value in y.tolist())
     written(tmp_path / "x.jsonl", lines)
     for ending in ("csv", "parquet", "jsonl"):
-        found = read_files(tmp_path / f"x.{ending}")
-        assert found["y"].tolist() == y.tolist(), ending
-        assert found["zip"].unique().tolist() == ["007"], ending
+        table = read_files(tmp_path / f"x.{ending}")
+        assert table["y"].tolist() == y.tolist(), ending
+        assert table["zip"].unique().tolist() == ["007"], ending
 
 
 NUMBERED = DATA.model_copy(
@@ -63,25 +63,25 @@ def test_text_columns_of_a_file_without_a_header_are_read_as_text(
     tmp_path: Path, engine: str
 ) -> None:
     path = written(tmp_path / "x.csv", "007,1\n008,2\n")
-    found = read_all(fetched(path, options={"header": None, "engine": engine}), NUMBERED)
-    assert found.iloc[:, 0].tolist() == ["007", "008"]
+    table = read_all(fetched(path, options={"header": None, "engine": engine}), NUMBERED)
+    assert table.iloc[:, 0].tolist() == ["007", "008"]
 
 
-def test_pyarrow_reads_names_as_text_where_it_knows_them(tmp_path: Path) -> None:
+def test_pyarrow_reads_named_text_columns_as_text(tmp_path: Path) -> None:
     path = written(tmp_path / "x.csv", "y,zip\n1,007\n2,008\n")
     assert read_files(path, options={"engine": "pyarrow"})["zip"].tolist() == ["007", "008"]
     source = fetched(path, options={"engine": "pyarrow", "header": None})
-    with pytest.raises(UserError, match="pyarrow beside header null"):
+    with pytest.raises(UserError, match="pyarrow with header null"):
         read_all(source, NUMBERED)
 
 
-def test_keys_of_json_lines_stay_what_they_are(tmp_path: Path) -> None:
+def test_keys_of_json_lines_stay_text(tmp_path: Path) -> None:
     path = written(tmp_path / "x.jsonl", '{"0": "007", "007": 1}\n{"0": "008", "007": 2}\n')
-    found = read_all(fetched(path), NUMBERED)
-    assert found.to_dict("list") == {"0": ["007", "008"], "007": [1, 2]}
+    table = read_all(fetched(path), NUMBERED)
+    assert table.to_dict("list") == {"0": ["007", "008"], "007": [1, 2]}
 
 
-def test_a_json_column_named_like_a_time_stays_what_it_is(tmp_path: Path) -> None:
+def test_a_json_column_named_like_a_time_is_not_converted(tmp_path: Path) -> None:
     path = written(tmp_path / "x.jsonl", '{"y": 1, "date": 1600000000, "modified": "2020"}\n')
     assert read_files(path).to_dict("list") == {
         "y": [1],
@@ -91,7 +91,7 @@ def test_a_json_column_named_like_a_time_stays_what_it_is(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("engine", ["c", "python", "pyarrow"])
-def test_a_row_longer_than_the_header_is_an_error_of_every_engine(
+def test_a_row_longer_than_the_header_is_an_error_with_every_engine(
     tmp_path: Path, engine: str
 ) -> None:
     path = written(tmp_path / "x.csv", "y,zip\n1,a,2\n3,b,4\n")
@@ -122,8 +122,8 @@ def test_a_compression_whose_package_is_not_installed_is_named(tmp_path: Path) -
 
 def test_options_and_constants(tmp_path: Path) -> None:
     path = written(tmp_path / "x.csv", "y;zip\n1,5;a\n")
-    found = read_files(path, options={"sep": ";", "decimal": ","}, constants={"color": "red"})
-    assert found.to_dict("records") == [{"y": 1.5, "zip": "a", "color": "red"}]
+    table = read_files(path, options={"sep": ";", "decimal": ","}, constants={"color": "red"})
+    assert table.to_dict("records") == [{"y": 1.5, "zip": "a", "color": "red"}]
     with pytest.raises(UserError, match=r"new columns\. Got y instead"):
         read_files(path, options={"sep": ";"}, constants={"y": 1})
 
@@ -131,8 +131,8 @@ def test_options_and_constants(tmp_path: Path) -> None:
 def test_files_of_a_glob_are_one_table_in_order(tmp_path: Path) -> None:
     first = written(tmp_path / "1.csv", "y,zip\n1,a\n")
     second = written(tmp_path / "2.csv", "zip,y\nb,2\n")
-    found = read_files(first, second, format="csv")
-    assert found.to_dict("records") == [{"y": 1, "zip": "a"}, {"y": 2, "zip": "b"}]
+    table = read_files(first, second, format="csv")
+    assert table.to_dict("records") == [{"y": 1, "zip": "a"}, {"y": 2, "zip": "b"}]
     odd = written(tmp_path / "3.csv", "y,zap\n1,a\n")
     with pytest.raises(UserError, match=r"3.csv and file://.*1.csv differ in zap, zip"):
         read_files(first, odd, format="csv")
@@ -204,29 +204,29 @@ def test_pieces_are_the_whole_table(
         table.to_csv(path, index=False)
     source = Source.model_validate({"uri": f"file://{path}", "constants": {"site": 1}})
     files = (File(uri=source.uri, sha256="0" * 64, size=1),) * 2
-    found = Fetched(source=source, files=files, paths=(path, path))
+    local = Fetched(source=source, files=files, paths=(path, path))
     monkeypatch.setattr("tasks.data.reading.CELLS", 3 * 7)
-    whole = read(found, DATA)
-    parts = [piece for _, piece in pieces(found, DATA)]
+    whole = read(local, DATA)
+    parts = [piece for _, piece in pieces(local, DATA)]
     assert max(map(len, parts)) <= 7
     assert pd.concat(parts, ignore_index=True).to_dict("list") == whole.to_dict("list")
     if rows or ending != "jsonl":  # lines of JSON are the only thing that names its columns
         assert [*parts[0].columns] == ["y", "zip", "site"]
 
 
-def test_options_that_read_a_part_are_those_of_the_whole(tmp_path: Path) -> None:
+def test_options_that_read_a_part_apply_to_the_whole_file(tmp_path: Path) -> None:
     path = written(tmp_path / "x.csv", "y,zip\n1,a\n2,b\ntotal,2\n")
     for options in ({"nrows": 2}, {"skipfooter": 1, "engine": "python"}):
         source = Source.model_validate({"uri": f"file://{path}", "options": options})
         file = File(uri=source.uri, sha256="0" * 64, size=1)
-        found = Fetched(source=source, files=(file,), paths=(path,))
-        ((_, piece),) = pieces(found, DATA)
+        local = Fetched(source=source, files=(file,), paths=(path,))
+        ((_, piece),) = pieces(local, DATA)
         assert piece["y"].tolist() == [1, 2]
 
 
 def test_options_that_give_no_table(tmp_path: Path) -> None:
     path = written(tmp_path / "x.csv", "y\n1\n")
-    with pytest.raises(UserError, match=r"must give a table\. Got TextFileReader"):
+    with pytest.raises(UserError, match=r"must produce a table\. Got TextFileReader"):
         read_files(path, options={"chunksize": 1})
 
 
@@ -244,31 +244,31 @@ def test_options_that_give_no_table(tmp_path: Path) -> None:
     ],
 )
 def test_the_format_is_what_the_name_ends_in(uri: str, expected: str) -> None:
-    assert format_of(Source(uri=uri)) == expected
+    assert source_format(Source(uri=uri)) == expected
 
 
-def test_a_name_that_tells_no_format() -> None:
-    assert format_of(Source(uri="https://example.org/export", format="csv")) == "csv"
+def test_a_name_without_a_known_ending() -> None:
+    assert source_format(Source(uri="https://example.org/export", format="csv")) == "csv"
     with pytest.raises(UserError, match=r"'format' of source https://example\.org"):
-        format_of(Source(uri="https://example.org/export"))
+        source_format(Source(uri="https://example.org/export"))
 
 
-def test_great_whole_numbers_stay_the_same_names_beside_a_null(
+def test_large_integers_stay_distinct_names_next_to_a_null(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As doubles two of them would be one, and only in the piece with the null."""
+    """As doubles two of them would be equal, and only in the piece with the null."""
     great = 2**53 + 1
     rows = pa.table({"zip": pa.array([great, great - 1, great, None], pa.int64()), "y": [0.0] * 4})
     pq.write_table(rows, tmp_path / "x.parquet")
     monkeypatch.setattr("tasks.data.reading.CELLS", 6)
 
-    found = pd.concat([piece for _, piece in pieces(fetched(tmp_path / "x.parquet"), DATA)])
+    table = pd.concat([piece for _, piece in pieces(fetched(tmp_path / "x.parquet"), DATA)])
 
-    assert found["zip"].tolist()[:3] == [str(great), str(great - 1), str(great)]
-    assert found["zip"].isna().tolist() == [False] * 3 + [True]
+    assert table["zip"].tolist()[:3] == [str(great), str(great - 1), str(great)]
+    assert table["zip"].isna().tolist() == [False] * 3 + [True]
 
 
-def test_a_compressed_file_of_nothing_is_empty(tmp_path: Path) -> None:
+def test_an_empty_compressed_file_is_refused(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "x.jsonl.gz", "wb"):
         pass
     with pytest.raises(UserError, match="is empty"):
@@ -280,7 +280,7 @@ def truncated(whole: bytes) -> bytes:
 
 
 def overwritten(whole: bytes) -> bytes:
-    """With a block in the middle that no compressor would write."""
+    """With an invalid block in the middle."""
     half = len(whole) // 2
     return whole[:half] + b"\xff" * 64 + whole[half + 64 :]
 
@@ -304,10 +304,10 @@ def test_a_damaged_compressed_file_is_named(
         table.to_csv(path, index=False)
     else:
         table.to_json(path, orient="records", lines=True)
-    found = fetched(path, format=kind)
-    assert len(read_all(found, DATA)) == 5000
+    local = fetched(path, format=kind)
+    assert len(read_all(local, DATA)) == 5000
     path.write_bytes(damage(path.read_bytes()))
-    for reader in (lambda: read(found, DATA), lambda: list(pieces(found, DATA))):
+    for reader in (lambda: read(local, DATA), lambda: list(pieces(local, DATA))):
         with pytest.raises(UserError) as err:
             reader()
         assert err.value.what == f"file://{path} cannot be read as {kind}."
@@ -315,10 +315,10 @@ def test_a_damaged_compressed_file_is_named(
         assert err.value.fix
 
 
-def read_all(found: Fetched, data: Data) -> pd.DataFrame:
-    """The rows as `pieces` gives them, which must be those of `read`."""
-    whole = pd.concat([piece for _, piece in pieces(found, data)], ignore_index=True)
-    pd.testing.assert_frame_equal(whole, read(found, data))
+def read_all(local: Fetched, data: Data) -> pd.DataFrame:
+    """The rows from `pieces`, which must be those of `read`."""
+    whole = pd.concat([piece for _, piece in pieces(local, data)], ignore_index=True)
+    pd.testing.assert_frame_equal(whole, read(local, data))
     return whole
 
 
@@ -337,9 +337,7 @@ def fetched(path: Path, **source: Any) -> Fetched:
         ("y\tzip\tat\n1\t2\t3\n", r'"\t"'),
     ],
 )
-def test_a_separator_that_was_not_named_is_told_as_such(
-    tmp_path: Path, rows: str, separator: str
-) -> None:
+def test_a_wrong_separator_has_its_own_message(tmp_path: Path, rows: str, separator: str) -> None:
     path = written(tmp_path / "x.csv", rows)
     for read_it in (lambda s: read_all(s, DATA), lambda s: read(s, DATA)):
         with pytest.raises(UserError) as err:

@@ -26,27 +26,27 @@ def fetched(folder: Path, uri: str, **source: Any) -> Fetched:
     return fetch(Source(uri=uri, **source), folder / uuid4().hex)
 
 
-def bodies(found: Fetched) -> list[bytes]:
-    return [path.read_bytes() for path in found.paths]
+def bodies(local: Fetched) -> list[bytes]:
+    return [path.read_bytes() for path in local.paths]
 
 
 def fresh() -> bytes:
-    """A file that no earlier test has put into the store."""
+    """A file that is not in the store yet."""
     return f"a,y\n1,{uuid4().hex}\n".encode()
 
 
-def test_scikit_learns_table_comes_to_the_last_bit(tmp_path: Path) -> None:
-    found = fetched(tmp_path, "sklearn://diabetes")
+def test_scikit_learns_table_is_copied_exactly(tmp_path: Path) -> None:
+    local = fetched(tmp_path, "sklearn://diabetes")
     data = Data.model_validate(
         {
-            "sources": [found.source],
+            "sources": [local.source],
             "target": "target",
             "task": "regression",
             "columns": {"target": {}},
         }
     )
     expected = load_diabetes(as_frame=True, scaled=False).frame
-    table = read(found, data)
+    table = read(local, data)
     assert list(table.columns) == list(expected.columns)
     assert np.array_equal(table.to_numpy(), expected.to_numpy())
     with pytest.raises(UserError, match="must be one of diabetes, iris"):
@@ -59,9 +59,9 @@ def test_files_beside_the_pipeline_by_name_and_by_glob(tmp_path: Path, pipelines
         (pipelines / "data" / f"day-{day}.csv").write_text(text)
     assert bodies(fetched(tmp_path, "file://data/day-02.csv")) == [b"b"]
     assert bodies(fetched(tmp_path, f"file://{pipelines}/data/day-02.csv")) == [b"b"]
-    found = fetched(tmp_path, "file://data/day-*.csv")
-    assert bodies(found) == [b"a", b"b", b"c"]
-    assert found.files[0].sha256 == hashlib.sha256(b"a").hexdigest()
+    local = fetched(tmp_path, "file://data/day-*.csv")
+    assert bodies(local) == [b"a", b"b", b"c"]
+    assert local.files[0].sha256 == hashlib.sha256(b"a").hexdigest()
     with pytest.raises(UserError, match="No such file"):
         fetched(tmp_path, "file://data/day-03.csv")
     with pytest.raises(UserError, match="matches no file"):
@@ -73,18 +73,20 @@ def test_objects_by_name_and_by_glob(tmp_path: Path) -> None:
     for key in ("2024/b.csv", "2024/a.csv", "2025/a.csv", "2024/deep/a.csv", "2024/a.txt"):
         store.put_bytes(f"{root}/{key}", key.encode())
     assert bodies(fetched(tmp_path, f"{root}/2025/a.csv")) == [b"2025/a.csv"]
-    found = fetched(tmp_path, f"{root}/202*/?.csv")
-    assert bodies(found) == [b"2024/a.csv", b"2024/b.csv", b"2025/a.csv"]
+    local = fetched(tmp_path, f"{root}/202*/?.csv")
+    assert bodies(local) == [b"2024/a.csv", b"2024/b.csv", b"2025/a.csv"]
     with pytest.raises(UserError, match="There is no object"):
         fetched(tmp_path, f"{root}/none.csv")
 
 
-def test_a_local_name_may_hold_what_would_part_an_address(tmp_path: Path, pipelines: Path) -> None:
+def test_a_local_name_may_contain_characters_special_in_urls(
+    tmp_path: Path, pipelines: Path
+) -> None:
     for name in ("wine-red 1.csv", "wine-white#2.csv", "wine-blue 3.csv"):
         (pipelines / name).write_text(name)
-    found = fetched(tmp_path, "file://wine-[rw]*.csv")
-    assert bodies(found) == [b"wine-red 1.csv", b"wine-white#2.csv"]
-    assert [path.suffix for path in found.paths] == [".csv"] * 2
+    local = fetched(tmp_path, "file://wine-[rw]*.csv")
+    assert bodies(local) == [b"wine-red 1.csv", b"wine-white#2.csv"]
+    assert [path.suffix for path in local.paths] == [".csv"] * 2
     assert bodies(fetched(tmp_path, "file://wine-white#2.csv")) == [b"wine-white#2.csv"]
 
 
@@ -96,13 +98,13 @@ def test_an_object_is_found_by_its_whole_key(tmp_path: Path, name: str) -> None:
     assert bodies(fetched(tmp_path, f"{root}/{name}")) == [body]
 
 
-def test_a_glob_finds_objects_whose_names_hold_its_signs(tmp_path: Path) -> None:
+def test_a_glob_finds_objects_whose_names_contain_wildcards(tmp_path: Path) -> None:
     root = store.data_uri(f"test/{uuid4().hex}")
     names = ["a #1?.csv.gz", "a [2].csv.gz"]
     for name in names:
         store.put_bytes(f"{root}/{name}", name.encode())
-    found = fetched(tmp_path, f"{root}/a*.csv.gz")
-    assert bodies(found) == [name.encode() for name in names]
+    local = fetched(tmp_path, f"{root}/a*.csv.gz")
+    assert bodies(local) == [name.encode() for name in names]
     again = fetched(tmp_path, f"{root}/a [[]2].csv.gz")
     assert bodies(again) == [names[1].encode()]
 
@@ -141,8 +143,8 @@ def test_objects_of_another_store_by_a_named_connection(
         # What is fetched must not come through our own store's key.
         patch.setattr(ours, "download_file", None)
         patch.setattr(ours, "get_paginator", None)
-        found = fetch(source, tmp_path / "found", lookup)
-    assert bodies(found) == [body + b"a", body + b"b"]
+        local = fetch(source, tmp_path / "local", lookup)
+    assert bodies(local) == [body + b"a", body + b"b"]
     assert asked == ["the_lake"]
 
 
@@ -181,7 +183,7 @@ def test_a_connection_that_makes_no_client_is_named(
 ) -> None:
     source = Source(uri="s3://lake/x.csv", connection="the_lake")
     with pytest.raises(UserError, match="connection 'the_lake'") as err:
-        fetch(source, tmp_path / "found", lambda _: lake(**connection))
+        fetch(source, tmp_path / "local", lambda _: lake(**connection))
     assert why in err.value.why
     assert "endpoint_url" in err.value.fix
     assert "http://minio:9000" in err.value.fix
@@ -198,7 +200,7 @@ def test_a_copy_and_a_pointer_are_kept_in_the_store(tmp_path: Path, publisher: P
 
 
 @pytest.mark.parametrize("outage", [Answer(status=503), Answer(b"a,y", promised=999)])
-def test_an_outage_of_the_publisher_stops_nobody(
+def test_an_outage_of_the_publisher_is_bridged_by_the_copy(
     tmp_path: Path, publisher: Publisher, caplog: pytest.LogCaptureFixture, outage: Answer
 ) -> None:
     old, new, uri = fresh(), fresh(), f"{publisher.url}/{uuid4().hex}.csv"
@@ -214,19 +216,19 @@ def test_an_outage_of_the_publisher_stops_nobody(
     assert "Using the copy of" in caplog.text
 
 
-def test_a_copy_has_the_name_that_tells_its_compression(
+def test_a_copy_keeps_the_ending_that_names_its_compression(
     tmp_path: Path, publisher: Publisher
 ) -> None:
-    """pandas looks at the ending."""
+    """pandas needs the ending."""
     body = fresh()
     sha256 = hashlib.sha256(body).hexdigest()
     publisher.answers = [Answer(body)]
     for query in ("?v=2", "?v=2", "#top"):
-        found = fetched(tmp_path, f"{publisher.url}/x.csv.gz{query}", sha256=sha256)
-        assert found.paths[0].name.endswith("-x.csv.gz")
+        local = fetched(tmp_path, f"{publisher.url}/x.csv.gz{query}", sha256=sha256)
+        assert local.paths[0].name.endswith("-x.csv.gz")
     assert publisher.requests == 1
-    found = fetched(tmp_path, "s3://other/wine #[1].csv.gz", sha256=sha256)
-    assert found.paths[0].name.endswith("-wine #[1].csv.gz")
+    local = fetched(tmp_path, "s3://other/wine #[1].csv.gz", sha256=sha256)
+    assert local.paths[0].name.endswith("-wine #[1].csv.gz")
 
 
 def test_a_declared_digest_with_a_copy_fetches_nothing(
@@ -236,9 +238,9 @@ def test_a_declared_digest_with_a_copy_fetches_nothing(
     sha256 = hashlib.sha256(body).hexdigest()
     publisher.answers = [Answer(body)]
     for _ in range(3):
-        found = fetched(tmp_path, f"{publisher.url}/x.csv", sha256=sha256)
-        assert bodies(found) == [body]
-        assert found.files[0].size == len(body)
+        local = fetched(tmp_path, f"{publisher.url}/x.csv", sha256=sha256)
+        assert bodies(local) == [body]
+        assert local.files[0].size == len(body)
     assert publisher.requests == 1
 
 
@@ -280,9 +282,9 @@ def test_a_setting_maps_addresses_to_local_files(
     monkeypatch.setenv("MLOPS_SOURCE_MAP", json.dumps({uri: str(path)}))
     settings.cache_clear()
     try:
-        found = fetched(tmp_path, uri)
-        assert bodies(found) == [path.read_bytes()]
-        assert found.files[0].uri == uri
+        local = fetched(tmp_path, uri)
+        assert bodies(local) == [path.read_bytes()]
+        assert local.files[0].uri == uri
     finally:
         monkeypatch.undo()
         settings.cache_clear()

@@ -23,10 +23,12 @@ rows = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), min_size=1, ma
 
 
 def side_of_unit(table: pd.DataFrame, settings: Split) -> dict[int, int]:
-    """Each unit's side; fails when a unit is on two."""
-    found = units.hashes(table, ["a", "b"])
-    pairs = set(zip(found.tolist(), split.sides(table, found, settings, "a").tolist(), strict=True))
-    assert len(pairs) == len(set(found.tolist())), "a unit is on two sides"
+    """Each unit's side; fails if a unit is on two."""
+    hashes = units.hashes(table, ["a", "b"])
+    pairs = set(
+        zip(hashes.tolist(), split.sides(table, hashes, settings, "a").tolist(), strict=True)
+    )
+    assert len(pairs) == len(set(hashes.tolist())), "a unit is on two sides"
     return dict(pairs)
 
 
@@ -43,28 +45,28 @@ def test_no_unit_changes_side_when_rows_are_added_and_shuffled(
 
 
 @given(before=rows, times=st.lists(st.integers(0, 5), min_size=60, max_size=60))
-def test_time_keeps_units_whole_and_no_training_row_newer_than_a_test_unit(before, times) -> None:
+def test_time_keeps_units_whole_and_training_rows_older_than_test_units(before, times) -> None:
     settings = Split(method="time", column="at", test=0.3, validation=0.2)
     table = pd.DataFrame(before, columns=["a", "b"])
     stamps = pd.Series(pd.Timestamp("2024-01-01") + pd.to_timedelta(times[: len(table)], unit="D"))
     table["at"] = stamps
     sides = side_of_unit(table, settings)
-    found = units.hashes(table, ["a", "b"])
-    newest = table.groupby(found)["at"].max()
+    hashes = units.hashes(table, ["a", "b"])
+    newest = table.groupby(hashes)["at"].max()
     by_side = [newest[[unit for unit, side in sides.items() if side == s]] for s in (0, 1, 2)]
     for older, newer in ((0, 1), (1, 2), (0, 2)):
         if len(by_side[older]) and len(by_side[newer]):
             assert by_side[older].max() < by_side[newer].min()  # ties are together
 
 
-def test_time_gives_the_fractions_asked_for() -> None:
+def test_time_gives_the_requested_fractions() -> None:
     table = pd.DataFrame({"a": range(100), "at": pd.date_range("2024-01-01", periods=100)})
     settings = Split(method="time", column="at", test=0.25, validation=0.1)
     sides = split.sides(table, units.hashes(table, ["a"]), settings, "a")
     assert sides.tolist() == [0] * 65 + [1] * 10 + [2] * 25
 
 
-def test_hash_gives_about_the_fractions_asked_for() -> None:
+def test_hash_gives_about_the_requested_fractions() -> None:
     table = pd.DataFrame({"a": np.arange(50_000)})
     sides = split.sides(table, units.hashes(table, ["a"]), Split(test=0.2, validation=0.1), "a")
     assert np.bincount(sides) / 50_000 == pytest.approx([0.7, 0.1, 0.2], abs=0.006)
@@ -72,12 +74,12 @@ def test_hash_gives_about_the_fractions_asked_for() -> None:
 
 def test_another_validation_fraction_moves_no_unit_into_or_out_of_the_test_part() -> None:
     table = pd.DataFrame({"a": np.arange(2_000)})
-    found = units.hashes(table, ["a"])
-    sides = [split.sides(table, found, Split(validation=share), "a") for share in (0.0, 0.1, 0.4)]
+    hashes = units.hashes(table, ["a"])
+    sides = [split.sides(table, hashes, Split(validation=share), "a") for share in (0.0, 0.1, 0.4)]
     assert (sides[0] == 2).tolist() == (sides[1] == 2).tolist() == (sides[2] == 2).tolist()
 
 
-def test_random_reproduces_the_labs_figures(caplog: pytest.LogCaptureFixture) -> None:
+def test_random_reproduces_published_figures(caplog: pytest.LogCaptureFixture) -> None:
     table = load_diabetes(as_frame=True, scaled=False).frame
     names = [name for name in table.columns if name != "target"]
     with caplog.at_level(logging.WARNING):
@@ -96,54 +98,54 @@ def test_random_reproduces_the_labs_figures(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize(
-    ("groups", "said"),
+    ("groups", "warning"),
     [
         ([], "figures do: equal rows may be in two parts, and a row may change its part when the"),
         (["y"], "figures do: a row may change its part when the"),
     ],
 )
-def test_random_says_what_it_risks(
-    groups: list[str], said: str, caplog: pytest.LogCaptureFixture
+def test_random_warns_of_its_risks(
+    groups: list[str], warning: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    table, found = pd.DataFrame({"y": range(100)}), np.arange(100)
+    table, hashes = pd.DataFrame({"y": range(100)}), np.arange(100)
     settings = Split(method="random", test=0.2, groups=groups)
 
     with caplog.at_level(logging.WARNING):
-        split.sides(table, found, settings, "y")
+        split.sides(table, hashes, settings, "y")
 
-    assert said in caplog.text
+    assert warning in caplog.text
 
 
 def test_random_is_scikit_learns_shuffle_with_validation_from_the_rest() -> None:
     settings = Split(method="random", test=0.2, validation=0.2, seed=3)
-    table, found = pd.DataFrame({"y": range(100)}), np.arange(100)
-    sides = split.at_random(table, found, settings, "y")
+    table, hashes = pd.DataFrame({"y": range(100)}), np.arange(100)
+    sides = split.at_random(table, hashes, settings, "y")
     rest, test = train_test_split(np.arange(100), test_size=0.2, random_state=3)
     assert sorted(np.flatnonzero(sides == 2)) == sorted(test)
     _, validation = train_test_split(rest, test_size=0.25, random_state=3)
     assert sorted(np.flatnonzero(sides == 1)) == sorted(validation)
-    order = split.shuffled(table, found, settings, "y")
+    order = split.shuffled(table, hashes, settings, "y")
     assert order[-20:].tolist() == list(test)
     assert order[60:80].tolist() == list(validation)
     with pytest.raises(UserError, match="The 1 rows cannot be split"):
-        split.at_random(table[:1], found[:1], settings, "y")
+        split.at_random(table[:1], hashes[:1], settings, "y")
 
 
 def check(make: MakePipeline, target: list[object], sides: list[int], **parts: object) -> None:
     table = pd.DataFrame({"y": target})
-    found = np.arange(len(target))
-    split.check(make(**parts), table, found, np.array(sides, dtype=np.int8))
+    hashes = np.arange(len(target))
+    split.check(make(**parts), table, hashes, np.array(sides, dtype=np.int8))
 
 
-def test_parts_must_hold_what_is_needed(make_pipeline: MakePipeline) -> None:
+def test_parts_must_have_what_later_steps_need(make_pipeline: MakePipeline) -> None:
     check(make_pipeline, [1, 2, 3, 4], [0, 0, 1, 2])
-    with pytest.raises(UserError, match=r"of 4 units none is in the test part"):
+    with pytest.raises(UserError, match=r"none of its 4 units is in the test part"):
         check(make_pipeline, [1, 2, 3, 4], [0, 0, 1, 1])
-    with pytest.raises(UserError, match=r"none is in the validation part"):
+    with pytest.raises(UserError, match=r"units is in the validation part"):
         check(make_pipeline, [1, 2, 3, 4], [0, 0, 2, 2])
     whole = {"validation": 0}
     check(make_pipeline, [1, 2, 3, 4], [0, 0, 2, 2], split=whole)
-    with pytest.raises(UserError, match=r"one value only in the training part: 1"):
+    with pytest.raises(UserError, match=r"only one value in the training part: 1"):
         check(make_pipeline, [1, 1, 3, 4], [0, 0, 1, 2])
     folds = {"resampling": {"folds": 3}}
     with pytest.raises(UserError, match=r"2 units, too few for 3 folds"):
@@ -154,7 +156,7 @@ def test_parts_must_hold_what_is_needed(make_pipeline: MakePipeline) -> None:
 
 @pytest.fixture
 def rare() -> pd.DataFrame:
-    """600 rows, one in ten of the class 1; 150 patients of four rows or so, each of one class."""
+    """600 rows, one in ten of class 1; 150 patients with about four rows, all of one class."""
     generator = np.random.default_rng(0)
     patient = generator.integers(0, 150, 600)
     return pd.DataFrame({"patient": patient, "y": (patient % 10 == 0).astype(int)})
@@ -178,13 +180,13 @@ def test_stratified_rows_are_scikit_learns(rare: pd.DataFrame) -> None:
 def test_stratified_parts_have_their_share_of_each_class(rare: pd.DataFrame) -> None:
     settings = Split(method="random", stratify=True, test=0.2, validation=0.2)
     plain = settings.model_copy(update={"stratify": False})
-    found = units.hashes(rare, ["patient"])
+    hashes = units.hashes(rare, ["patient"])
     share = float(rare["y"].mean())
 
-    sides = split.sides(rare, found, settings, "y")
+    sides = split.sides(rare, hashes, settings, "y")
 
     assert shares(rare, sides) == pytest.approx([share] * 3, abs=0.005)
-    assert shares(rare, split.sides(rare, found, plain, "y")) != pytest.approx(
+    assert shares(rare, split.sides(rare, hashes, plain, "y")) != pytest.approx(
         [share] * 3, abs=0.01
     )
 
@@ -194,9 +196,9 @@ def test_random_keeps_groups_whole(rare: pd.DataFrame, stratify: bool) -> None:
     settings = Split(
         method="random", groups=("patient",), stratify=stratify, test=0.2, validation=0.2
     )
-    found = units.hashes(rare, ["patient"])
+    hashes = units.hashes(rare, ["patient"])
 
-    sides = split.sides(rare, found, settings, "y")
+    sides = split.sides(rare, hashes, settings, "y")
 
     assert (
         rare.groupby("patient")
@@ -221,15 +223,15 @@ def test_too_few_of_a_class_to_stratify() -> None:
 
 @pytest.mark.parametrize("rows_each", [1, 5])
 def test_stratified_folds_of_whole_units(rows_each: int) -> None:
-    found = np.repeat(np.arange(200), rows_each)
-    classes = (found % 8 == 0).astype(np.intp)
+    hashes = np.repeat(np.arange(200), rows_each)
+    classes = (hashes % 8 == 0).astype(np.intp)
 
-    fold = split.stratified_folds(found, classes, 5, seed=2)
+    fold = split.stratified_folds(hashes, classes, 5, seed=2)
 
-    assert all(len(set(fold[found == unit])) == 1 for unit in range(200))
+    assert all(len(set(fold[hashes == unit])) == 1 for unit in range(200))
     assert [float(classes[fold == k].mean()) for k in range(5)] == [0.125] * 5
-    assert fold.tolist() == split.stratified_folds(found, classes, 5, seed=2).tolist()
-    assert fold.tolist() != split.stratified_folds(found, classes, 5, seed=3).tolist()
+    assert fold.tolist() == split.stratified_folds(hashes, classes, 5, seed=2).tolist()
+    assert fold.tolist() != split.stratified_folds(hashes, classes, 5, seed=3).tolist()
 
 
 def test_a_small_stratified_part_of_groups_is_a_twentieth(rare: pd.DataFrame) -> None:

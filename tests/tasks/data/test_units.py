@@ -28,7 +28,7 @@ def double(value: float) -> int:
     return struct.unpack("<Q", struct.pack("<d", value))[0]
 
 
-def test_a_hash_is_what_its_description_says() -> None:
+def test_a_hash_follows_its_description() -> None:
     table = pd.DataFrame({"x": [1.5, -2e300], "color": pd.Series(["red", "größe"], dtype="str")})
     expected = []
     for x, color in zip(table.x, table.color, strict=True):
@@ -40,7 +40,7 @@ def test_a_hash_is_what_its_description_says() -> None:
     assert abs(units.positions(units.hashes(table, ["x", "color"]), seed=7)[0] - side) < 2**-52
 
 
-def test_hashes_are_the_ones_of_every_release_platform_and_library_version() -> None:
+def test_hashes_are_the_same_for_every_release_platform_and_library_version() -> None:
     table = pd.DataFrame(
         {
             "x": [0.0, 1.5, np.nan],
@@ -76,8 +76,8 @@ def test_equal_values_of_other_types_are_the_same_unit() -> None:
 
 def test_every_kind_of_nan_is_one_value() -> None:
     nans = np.array([0x7FF8000000000000, 0xFFF8000000000000, 0x7FF0000000000001], dtype=np.uint64)
-    found = units.hashes(pd.DataFrame({"a": nans.view(np.float64)}), ["a"])
-    assert len(set(found.tolist())) == 1
+    hashes = units.hashes(pd.DataFrame({"a": nans.view(np.float64)}), ["a"])
+    assert len(set(hashes.tolist())) == 1
 
 
 def test_the_order_of_columns_does_not_matter_but_their_names_do() -> None:
@@ -94,9 +94,9 @@ values = st.tuples(st.sampled_from([0.0, 1.0, 2.0, np.inf]), st.sampled_from(["a
 def test_rows_are_one_unit_exactly_when_their_values_are_equal(
     rows: list[tuple[float, str]],
 ) -> None:
-    found = units.hashes(pd.DataFrame(rows, columns=["x", "s"]), ["x", "s"]).tolist()
-    assert len(set(found)) == len(set(rows))
-    assert len(set(zip(found, rows, strict=True))) == len(set(rows))
+    hashes = units.hashes(pd.DataFrame(rows, columns=["x", "s"]), ["x", "s"]).tolist()
+    assert len(set(hashes)) == len(set(rows))
+    assert len(set(zip(hashes, rows, strict=True))) == len(set(rows))
 
 
 def test_near_values_spread_evenly_over_positions() -> None:

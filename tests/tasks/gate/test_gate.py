@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tasks.base.errors import ConflictError
 from tasks.clients import tracking
-from tasks.data import units as hashing
+from tasks.data import units
 from tasks.gate import gate
 from tasks.pipeline.schema import Metric
 from tasks.records import ledger, registry
@@ -32,19 +32,19 @@ def test_a_clearly_better_challenger_is_promoted_with_its_evidence(
         ref = gate(version)
     assert (ref.verdict, ref.promote, ref.champion, ref.version) == ("promote", True, 1, 2)
 
-    found = world.decision(ref)
-    assert found["improvement"]["estimate"] == pytest.approx(
-        found["opponent_score"] - found["challenger_score"]
+    decision = world.decision(ref)
+    assert decision["improvement"]["estimate"] == pytest.approx(
+        decision["opponent_score"] - decision["challenger_score"]
     )
-    assert 0 < found["improvement"]["lower"] < found["improvement"]["estimate"]
-    assert (found["rows"], found["units"], found["test_rows"]) == (100, 100, 100)
-    assert found["test"] == manifest.files["test"].sha256
-    assert (found["improvement"]["seed"], found["improvement"]["resamples"]) == (0, 500)
+    assert 0 < decision["improvement"]["lower"] < decision["improvement"]["estimate"]
+    assert (decision["rows"], decision["units"], decision["test_rows"]) == (100, 100, 100)
+    assert decision["test"] == manifest.files["test"].sha256
+    assert (decision["improvement"]["seed"], decision["improvement"]["resamples"]) == (0, 500)
 
     run = tracking.client().get_run(version.run_id)
     assert run.data.tags[tracking.VERDICT] == "promote"
     uri = run.info.artifact_uri
-    assert json.loads(mlflow.artifacts.load_text(f"{uri}/decision.json")) == found
+    assert json.loads(mlflow.artifacts.load_text(f"{uri}/decision.json")) == decision
     text = mlflow.artifacts.load_text(f"{uri}/decision.md")
     assert "version 2: passed" in text
     assert text in caplog.text
@@ -114,7 +114,7 @@ def test_a_first_model_must_beat_a_constant(world: World, metric: str, strategy:
 
 
 def test_the_constant_of_f1_is_the_best_one(world: World) -> None:
-    """Not the most frequent class, whose f1 is 0 where the positive one is rare."""
+    """Not the most frequent class, whose f1 is 0 if the positive one is rare."""
 
     def ill(count: int, seed: int) -> pd.DataFrame:
         table = rows(count, seed)
@@ -148,7 +148,7 @@ def test_classifiers(world: World, metric: str) -> None:
     model = LogisticRegression().fit(inputs, truth)
     assert gate(world.version(DummyClassifier().fit(inputs, truth), manifest)).verdict != "promote"
     assert gate(world.version(model, manifest)).verdict == "promote"
-    # a champion that never saw one of the classes is scored all the same
+    # A champion that never saw one of the classes is still scored.
     two = LogisticRegression().fit(inputs[truth > 0], truth[truth > 0])
     world.champion(two, world.snapshot(train=train[train["y"] > 0], test=test))
     ref = gate(world.version(model, world.snapshot(train=labelled(50, 5), test=labelled(200, 6))))
@@ -171,15 +171,21 @@ def test_a_disabled_gate_compares_nothing_and_says_so(world: World) -> None:
     ref = gate(world.version(bad(), manifest))
     assert (ref.verdict, ref.promote) == ("inconclusive", True)
     assert "disabled" in ref.reason
-    found = world.decision(ref)
-    assert (found["test"], found["improvement"], found["challenger_score"]) == (None, None, None)
+    decision = world.decision(ref)
+    assert (decision["test"], decision["improvement"], decision["challenger_score"]) == (
+        None,
+        None,
+        None,
+    )
 
 
-def test_a_repeated_gate_gives_the_recorded_decision(world: World) -> None:
+def test_a_repeated_gate_returns_the_recorded_decision(world: World) -> None:
     manifest = world.snapshot(train=rows(50, 1), test=rows(100, 2))
     version = world.version(good(), manifest)
     first = gate(version)
-    alias(world.name, version.version)  # as after its promotion: compared with itself it would lose
+    alias(
+        world.name, version.version
+    )  # as after its promotion: compared with itself it would not win
     tracking.client().delete_tag(version.run_id, tracking.VERDICT)
     assert gate(version) == first
     assert len(ledger.history(world.name)) == 1
@@ -200,22 +206,22 @@ def test_uses_of_a_test_part_are_counted(world: World) -> None:
 
 
 def test_gate_rows_and_training_units_of_the_champion_never_meet(world: World) -> None:
-    """Splits of grown data with another seed put trained units into the test part."""
+    """Another seed on grown data puts units that were trained on into the test part."""
     rng = np.random.default_rng(5)
     table = rows(400, 2).round(1)  # many equal rows
 
     def split(part: pd.DataFrame, seed: int) -> Manifest:
-        position = hashing.positions(hashing.hashes(part, ("x1", "x2")), seed)
+        position = units.positions(units.hashes(part, ("x1", "x2")), seed)
         return world.snapshot(train=part[position >= 0.5], test=part[position < 0.5])
 
     for seed in range(3):
         champion = split(table.iloc[: 300 + 10 * seed], seed)
         world.champion(bad(), champion)
         manifest = split(table.sample(frac=1, random_state=rng.integers(99)), seed + 1)
-        found = world.decision(gate(world.version(good(), manifest)))
-        trained = hashing.hashes(table.iloc[: 300 + 10 * seed], ("x1", "x2"))
-        side = hashing.positions(trained, seed) >= 0.5
-        tests = hashing.hashes(table, ("x1", "x2"))
-        tests = tests[hashing.positions(tests, seed + 1) < 0.5]
-        assert 0 < found["rows"] < found["test_rows"] == len(tests)
-        assert found["rows"] == int((~np.isin(tests, trained[side])).sum())
+        decision = world.decision(gate(world.version(good(), manifest)))
+        trained = units.hashes(table.iloc[: 300 + 10 * seed], ("x1", "x2"))
+        side = units.positions(trained, seed) >= 0.5
+        tests = units.hashes(table, ("x1", "x2"))
+        tests = tests[units.positions(tests, seed + 1) < 0.5]
+        assert 0 < decision["rows"] < decision["test_rows"] == len(tests)
+        assert decision["rows"] == int((~np.isin(tests, trained[side])).sum())

@@ -1,8 +1,9 @@
-"""A pipeline with versions made to order: real MLflow, store and PostgreSQL, small models."""
+"""A pipeline with versions made to order, on real MLflow, store and PostgreSQL."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,25 +14,17 @@ from sklearn.linear_model import LinearRegression
 
 from tasks.base.refs import DecisionRef, VersionRef
 from tasks.clients import store, tracking
-from tasks.data import units as hashing
+from tasks.data import units
 from tasks.pipeline.schema import Column, Data, Gate, Metric, Pipeline, Search, Source, Split
 from tasks.records import ledger, resolved
-from tasks.records.snapshots import (
-    UNIT,
-    Dropped,
-    Manifest,
-    Units,
-    current_time,
-    write_manifest,
-    write_part,
-)
+from tasks.records.snapshots import UNIT, Dropped, Manifest, Units, write_manifest, write_part
 
 RULES = Gate(resamples=500)
 
 
 @dataclass
 class World:
-    """One pipeline whose versions a test makes as it needs them."""
+    """A pipeline and its versions."""
 
     name: str
     task: Any = "regression"
@@ -40,7 +33,7 @@ class World:
     groups: tuple[str, ...] = ()
     rules: Gate = RULES
     integers: tuple[str, ...] = ()
-    """Those of `columns` that hold integers or nothing."""
+    """Those of `columns` that hold integers or nulls."""
     smoke_test: dict[str, Any] | None = None
 
     @property
@@ -73,7 +66,7 @@ class World:
             name=self.name,
             address=uuid4().hex,
             uri=f"{folder}/manifest.json",
-            created_at=current_time(),
+            created_at=datetime.now(tz=UTC),
             target="y",
             task=self.task,
             columns=pipeline.data.columns,
@@ -84,7 +77,7 @@ class World:
             files={
                 part: write_part(
                     f"{folder}/{part}.parquet",
-                    rows.assign(**{UNIT: hashing.hashes(rows, columns)}),
+                    rows.assign(**{UNIT: units.hashes(rows, columns)}),
                     pipeline.data,
                 )
                 for part, rows in parts.items()
@@ -98,7 +91,7 @@ class World:
         return manifest
 
     def version(self, model: Any, manifest: Manifest) -> VersionRef:
-        """A version of a fitted model, challenger from now on."""
+        """A version of a fitted model, which becomes the challenger."""
         client, plan_uri = tracking.client(), resolved.write(self.pipeline)
         run = client.create_run(
             tracking.experiment(self.name), tags={tracking.DAG_RUN: f"train/{uuid4().hex}"}
@@ -115,30 +108,30 @@ class World:
         mlflow.end_run("RUNNING")
         if not client.search_registered_models(f"name = '{self.name}'"):
             client.create_registered_model(self.name)
-        made = client.create_model_version(
+        registered = client.create_model_version(
             self.name,
             logged.model_uri,
             run.info.run_id,
             tags={tracking.SNAPSHOT: manifest.uri},
             model_id=logged.model_id,
         )
-        client.set_registered_model_alias(self.name, tracking.CHALLENGER, made.version)
+        client.set_registered_model_alias(self.name, tracking.CHALLENGER, registered.version)
         return VersionRef(
             name=self.name,
             run_id=run.info.run_id,
             pipeline=plan_uri,
             snapshot=manifest.uri,
-            version=int(made.version),
+            version=int(registered.version),
         )
 
     def champion(self, model: Any, manifest: Manifest) -> VersionRef:
-        """A version that serves."""
+        """A version that is champion."""
         version = self.version(model, manifest)
         alias(self.name, version.version)
         return version
 
     def decision(self, ref: DecisionRef) -> dict[str, Any]:
-        """What the ledger holds of a decision."""
+        """The evidence of a decision in the ledger."""
         entry = ledger.find(f"decision:{ref.run_id}")
         assert entry is not None
         return entry.evidence
@@ -149,7 +142,7 @@ def alias(name: str, version: int) -> None:
 
 
 def rows(count: int, seed: int = 0) -> pd.DataFrame:
-    """y = 2 x1 + noise; x2 says nothing."""
+    """y = 2 x1 + noise; x2 is irrelevant."""
     rng = np.random.default_rng(seed)
     x1, x2 = rng.normal(size=(2, count))
     return pd.DataFrame({"x1": x1, "x2": x2, "y": 2 * x1 + rng.normal(size=count)})

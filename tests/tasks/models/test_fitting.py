@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
 
 from tasks.base.errors import MlopsError, UserError
-from tasks.models import fitting
+from tasks.models import fitting, parameters
 from tasks.pipeline.schema import Column, Pipeline
 
 LINEAR = {"estimator": "linear"}
@@ -43,9 +43,9 @@ def pipeline(
     )
 
 
-def steps(built: Any) -> dict[str, Any]:
+def steps(model: Any) -> dict[str, Any]:
     """The preparation's transformers, by name."""
-    return {name: what for name, what, _ in built.named_steps["prepare"].transformers}
+    return {name: what for name, what, _ in model.named_steps["prepare"].transformers}
 
 
 @pytest.fixture
@@ -64,26 +64,26 @@ def diabetes() -> tuple[pd.DataFrame, Any]:
     ],
 )
 @pytest.mark.parametrize("impute", ["none", "median"])
-def test_complete_numbers_give_what_scikit_learn_alone_gives(
+def test_complete_numbers_give_the_same_as_scikit_learn_alone(
     diabetes: tuple[pd.DataFrame, Any], params: dict[str, Any], plain: Any, impute: str
 ) -> None:
     x, y = diabetes
-    of = pipeline(dict.fromkeys(x.columns, "double"), impute={"numeric": impute})
+    config = pipeline(dict.fromkeys(x.columns, "double"), impute={"numeric": impute})
 
-    built = fitting.build(of, params, seed=1, threads=1).fit(x, y)
+    model = fitting.build(config, params, seed=1, threads=1).fit(x, y)
 
-    np.testing.assert_allclose(built.predict(x), plain.fit(x, y).predict(x), rtol=1e-9)
-    assert (steps(built)["numeric"] == "passthrough") == (impute == "none")
+    np.testing.assert_allclose(model.predict(x), plain.fit(x, y).predict(x), rtol=1e-9)
+    assert (steps(model)["numeric"] == "passthrough") == (impute == "none")
 
 
 def test_columns_are_found_by_name_and_others_ignored(diabetes: tuple[pd.DataFrame, Any]) -> None:
     x, y = diabetes
-    of = pipeline({"bmi": "double", "age": "integer"})
-    built = fitting.build(of, LINEAR, seed=0, threads=1).fit(x[["bmi", "age"]], y)
+    config = pipeline({"bmi": "double", "age": "integer"})
+    model = fitting.build(config, LINEAR, seed=0, threads=1).fit(x[["bmi", "age"]], y)
 
     shuffled = x[["sex", "age", "bmi"]]
 
-    np.testing.assert_array_equal(built.predict(shuffled), built.predict(x))
+    np.testing.assert_array_equal(model.predict(shuffled), model.predict(x))
 
 
 FRAME = pd.DataFrame(
@@ -112,17 +112,17 @@ KINDS = {"size": "double", "color": "category", "empty": "double"}
     ],
 )
 def test_preparation(features: dict[str, Any], expected: list[list[float]]) -> None:
-    of = pipeline(KINDS, **features)
+    config = pipeline(KINDS, **features)
 
-    prepare = fitting.build(of, LINEAR, seed=0, threads=1).named_steps["prepare"]
+    prepare = fitting.build(config, LINEAR, seed=0, threads=1).named_steps["prepare"]
 
     np.testing.assert_allclose(prepare.fit_transform(FRAME), expected)
 
 
 @pytest.mark.parametrize(("encode", "unseen"), [("onehot", [3, 0, 0]), ("ordinal", [3, -1])])
-def test_a_category_never_seen_is_no_error(encode: str, unseen: list[float]) -> None:
-    of = pipeline({"size": "double", "color": "category"}, encode=encode)
-    prepare = fitting.build(of, LINEAR, seed=0, threads=1).named_steps["prepare"].fit(FRAME)
+def test_an_unseen_category_is_accepted(encode: str, unseen: list[float]) -> None:
+    config = pipeline({"size": "double", "color": "category"}, encode=encode)
+    prepare = fitting.build(config, LINEAR, seed=0, threads=1).named_steps["prepare"].fit(FRAME)
 
     given = pd.DataFrame({"size": [3.0], "color": pd.Series(["blue"], dtype="str")})
 
@@ -136,11 +136,11 @@ def test_a_category_never_seen_is_no_error(encode: str, unseen: list[float]) -> 
         ("ordinal", [[1], [3], [-1], [1]]),
     ],
 )
-def test_declared_categories_are_the_models_whatever_the_training_rows_hold(
+def test_the_model_knows_declared_categories_that_no_training_row_has(
     encode: str, expected: list[list[float]]
 ) -> None:
-    of = declared(encode)
-    prepare = fitting.build(of, LINEAR, seed=0, threads=1).named_steps["prepare"]
+    config = declared(encode)
+    prepare = fitting.build(config, LINEAR, seed=0, threads=1).named_steps["prepare"]
     prepare.fit(colors("2.5", "7"))
     np.testing.assert_array_equal(prepare.transform(colors("2.5", "7", "blue", None)), expected)
 
@@ -152,8 +152,8 @@ def test_declared_categories_are_the_models_whatever_the_training_rows_hold(
 def test_a_null_among_declared_categories_without_imputation(
     encode: str, expected: list[list[float]]
 ) -> None:
-    of = declared(encode, impute={"category": "none"})
-    prepare = fitting.build(of, LINEAR, seed=0, threads=1).named_steps["prepare"]
+    config = declared(encode, impute={"category": "none"})
+    prepare = fitting.build(config, LINEAR, seed=0, threads=1).named_steps["prepare"]
     prepare.fit(colors("2.5", "7"))
     np.testing.assert_array_equal(prepare.transform(colors("2.5", None)), expected)
 
@@ -162,33 +162,33 @@ def test_a_null_among_declared_categories_without_imputation(
 @pytest.mark.parametrize("impute", ["none", "most_frequent"])
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("cells", [[None], ["2.5", None, "blue"]])
-def test_none_is_a_null_as_nan_is(
+def test_none_is_a_null_like_nan(
     encode: str, impute: str, listed: bool, cells: list[str | None]
 ) -> None:
-    """JSON's null comes as None where a snapshot has NaN."""
+    """JSON's null becomes None; a snapshot has NaN."""
     features: dict[str, Any] = {"impute": {"category": impute}}
     if listed:
-        of = declared(encode, **features)
+        config = declared(encode, **features)
     else:
-        of = pipeline({"color": "category"}, encode=encode, **features)
-    prepare = fitting.build(of, LINEAR, seed=0, threads=1).named_steps["prepare"]
+        config = pipeline({"color": "category"}, encode=encode, **features)
+    prepare = fitting.build(config, LINEAR, seed=0, threads=1).named_steps["prepare"]
     prepare.fit(colors("7", "2.5", "7", None))
 
-    found = prepare.transform(pd.DataFrame({"color": pd.Series(cells, dtype="object")}))
+    transformed = prepare.transform(pd.DataFrame({"color": pd.Series(cells, dtype="object")}))
 
-    np.testing.assert_array_equal(found, prepare.transform(colors(*cells)))
+    np.testing.assert_array_equal(transformed, prepare.transform(colors(*cells)))
 
 
 @pytest.mark.parametrize("encode", ["onehot", "ordinal"])
 @pytest.mark.parametrize("impute", ["none", "most_frequent"])
 def test_declared_categories_survive_skops(tmp_path: Path, encode: str, impute: str) -> None:
-    of = declared(encode, impute={"category": impute})
+    config = declared(encode, impute={"category": impute})
     tree = {"estimator": "gradient_boosting", "n_estimators": 2}
     if encode == "ordinal" and impute == "none":
         rows = colors("2.5", "7", "2.5", "7")
     else:
         rows = colors("2.5", "7", "2.5", None)
-    fitted = fitting.build(of, tree, seed=0, threads=1).fit(rows, [0.0, 1.0, 0.0, 1.0])
+    fitted = fitting.build(config, tree, seed=0, threads=1).fit(rows, [0.0, 1.0, 0.0, 1.0])
     skops.io.dump(fitted, tmp_path / "model.skops")
     loaded = skops.io.load(tmp_path / "model.skops", trusted=fitting.trusted_types(fitted))
     np.testing.assert_array_equal(loaded.predict(rows), fitted.predict(rows))
@@ -199,53 +199,53 @@ def colors(*cells: str | None) -> pd.DataFrame:
 
 
 def declared(encode: str, **features: Any) -> Pipeline:
-    """A pipeline over one category that names its values."""
-    of = pipeline({"color": "category"}, encode=encode, **features)
+    """A pipeline over one category that declares its values."""
+    config = pipeline({"color": "category"}, encode=encode, **features)
     column = Column(type="category", values=("red", 2.5, "never", 7), nullable=True)
-    columns = {**of.data.columns, "color": column}
-    return of.model_copy(update={"data": of.data.model_copy(update={"columns": columns})})
+    columns = {**config.data.columns, "color": column}
+    return config.model_copy(update={"data": config.data.model_copy(update={"columns": columns})})
 
 
 def test_standard_scale_is_fitted_on_the_training_rows() -> None:
-    of = pipeline({"size": "double"}, scale="standard")
-    prepare = fitting.build(of, LINEAR, seed=0, threads=1).named_steps["prepare"]
+    config = pipeline({"size": "double"}, scale="standard")
+    prepare = fitting.build(config, LINEAR, seed=0, threads=1).named_steps["prepare"]
     prepare.fit(pd.DataFrame({"size": [0.0, 2.0]}))
 
     np.testing.assert_allclose(prepare.transform(pd.DataFrame({"size": [3.0]})), [[2.0]])
 
 
 def test_seed_and_threads_reach_the_estimator_unless_the_point_sets_them() -> None:
-    of = pipeline({"a": "double"})
+    config = pipeline({"a": "double"})
 
     forest = {"estimator": "random_forest"}
-    ours = fitting.build(of, forest, seed=7, threads=2)["model"]
-    theirs = fitting.build(of, forest | {"random_state": 3, "n_jobs": 1}, seed=7, threads=2)[
+    ours = fitting.build(config, forest, seed=7, threads=2)["model"]
+    theirs = fitting.build(config, forest | {"random_state": 3, "n_jobs": 1}, seed=7, threads=2)[
         "model"
     ]
-    linear = fitting.build(of, LINEAR, seed=7, threads=2)["model"]
+    linear = fitting.build(config, LINEAR, seed=7, threads=2)["model"]
 
     assert (ours.random_state, ours.n_jobs) == (7, 2)
     assert (theirs.random_state, theirs.n_jobs) == (3, 1)
     assert linear.n_jobs is None
 
 
-def test_classification_warns_of_nothing() -> None:
-    of = pipeline({"a": "double"}, task="binary")
-    built = fitting.build(of, {"estimator": "logistic_regression"}, seed=7, threads=2)
+def test_classification_gives_no_warning() -> None:
+    config = pipeline({"a": "double"}, task="binary")
+    model = fitting.build(config, {"estimator": "logistic_regression"}, seed=7, threads=2)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        built.fit(pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0]}), [0, 0, 1, 1])
+        model.fit(pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0]}), [0, 0, 1, 1])
 
 
 def test_lists_become_tuples() -> None:
     """A point that went through JSON builds the same estimator."""
-    of = pipeline({"a": "double"})
+    config = pipeline({"a": "double"})
     params = {"estimator": "random_forest", "monotonic_cst": [1, [0, -1]]}
 
-    built = fitting.build(of, params, seed=0, threads=1)
+    model = fitting.build(config, params, seed=0, threads=1)
 
-    assert built["model"].monotonic_cst == (1, (0, -1))
+    assert model["model"].monotonic_cst == (1, (0, -1))
 
 
 def test_unknown_parameter_is_named_with_its_neighbour() -> None:
@@ -266,7 +266,7 @@ def test_check_names_every_problem_before_any_fit() -> None:
         ]
     }
     with pytest.raises(UserError) as caught:
-        fitting.check(pipeline({"a": "double"}, space=space))
+        parameters.check_space(pipeline({"a": "double"}, space=space))
 
     text = str(caught.value)
     assert "2 problems" in text
@@ -276,16 +276,16 @@ def test_check_names_every_problem_before_any_fit() -> None:
 
 
 def test_check_refuses_a_family_that_cannot_do_the_task() -> None:
-    of = pipeline({"a": "double"}, task="binary", space={"estimator": "ridge"})
+    config = pipeline({"a": "double"}, task="binary", space={"estimator": "ridge"})
 
     with pytest.raises(
         UserError, match="decision_tree, extra_trees, gradient_boosting, keras_mlp, logistic"
     ):
-        fitting.check(of)
+        parameters.check_space(config)
 
 
 def test_check_accepts_what_can_be_built() -> None:
-    fitting.check(
+    parameters.check_space(
         pipeline({"a": "double"}, space={"estimator": "ridge", "alpha": {"uniform": [0, 1]}})
     )
 
@@ -298,7 +298,7 @@ def test_default_points_keep_what_the_space_fixes() -> None:
         ]
     }
 
-    points = fitting.default_points(pipeline({"a": "double"}, space=space))
+    points = parameters.default_points(pipeline({"a": "double"}, space=space))
 
     assert points == [
         {"estimator": "ridge", "alpha": 1.0, "fit_intercept": False},
@@ -313,19 +313,19 @@ def test_default_points_keep_what_the_space_fixes() -> None:
 def test_model_loads_with_its_trusted_types_and_no_other(
     name: str, features: dict[str, Any]
 ) -> None:
-    of = pipeline({"size": "double", "color": "category"}, **features)
-    built = fitting.build(of, {"estimator": name}, 0, 1).fit(FRAME, [1.0, 2.0, 3.0, 4.0])
+    config = pipeline({"size": "double", "color": "category"}, **features)
+    model = fitting.build(config, {"estimator": name}, 0, 1).fit(FRAME, [1.0, 2.0, 3.0, 4.0])
 
-    data = skops.io.dumps(built)
+    data = skops.io.dumps(model)
 
-    assert set(skops.io.get_untrusted_types(data=data)) <= set(fitting.trusted_types(built))
-    again = skops.io.loads(data, trusted=fitting.trusted_types(built))
-    np.testing.assert_array_equal(again.predict(FRAME), built.predict(FRAME))
+    assert set(skops.io.get_untrusted_types(data=data)) <= set(fitting.trusted_types(model))
+    again = skops.io.loads(data, trusted=fitting.trusted_types(model))
+    np.testing.assert_array_equal(again.predict(FRAME), model.predict(FRAME))
 
 
-def test_no_types_are_trusted_of_an_estimator_that_is_nobodys() -> None:
-    built = fitting.build(pipeline({"a": "double"}), LINEAR, 0, 1)
-    built.steps[-1] = ("model", object())
+def test_an_estimator_of_no_family_has_no_trusted_types() -> None:
+    model = fitting.build(pipeline({"a": "double"}), LINEAR, 0, 1)
+    model.steps[-1] = ("model", object())
 
     with pytest.raises(MlopsError, match="No model family"):
-        fitting.trusted_types(built)
+        fitting.trusted_types(model)

@@ -37,19 +37,21 @@ import numpy as np
 import pandas as pd
 
 loaded = mlflow.pyfunc.load_model(sys.argv[1], suppress_warnings=True)
-found = loaded.predict(pd.read_parquet(sys.argv[2]))
+predicted = loaded.predict(pd.read_parquet(sys.argv[2]))
 assert "tasks" not in sys.modules
-np.save(sys.argv[3], np.asarray(found, dtype=str))
+np.save(sys.argv[3], np.asarray(predicted, dtype=str))
 """
 
 
-def fitted(params: dict[str, Any], task: str = "regression", threshold: float = 0.5) -> Model:
-    of: Pipeline = regression(KINDS, task=task, space=params)
+def fit(params: dict[str, Any], task: str = "regression", threshold: float = 0.5) -> Model:
+    config: Pipeline = regression(KINDS, task=task, space=params)
     truth: Any = PROGRESSION
     if task != "regression":
-        of = of.model_copy(update={"threshold": threshold})
+        config = config.model_copy(update={"threshold": threshold})
         truth = np.where(PROGRESSION > 150, "worse", "better")
-    return fitting.refit(of, params, fitting.Rows(FRAME, pd.Series(truth)), {}, seed=1, threads=1)
+    return fitting.refit(
+        config, params, fitting.Rows(FRAME, pd.Series(truth)), {}, seed=1, threads=1
+    )
 
 
 @pytest.fixture
@@ -61,20 +63,20 @@ def run(servers: Settings) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def network() -> Model:
-    return fitted(NETWORK, "binary", threshold=0.3)
+    return fit(NETWORK, "binary", threshold=0.3)
 
 
 def files(uri: str, folder: Path) -> Path:
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
 
 
-def test_a_scikit_learn_model_is_of_mlflows_own_flavor(run: None) -> None:
-    made = fitted({"estimator": "random_forest", "n_estimators": 5})
+def test_a_scikit_learn_model_has_mlflows_own_flavor(run: None) -> None:
+    fitted = fit({"estimator": "random_forest", "n_estimators": 5})
 
-    uri = flavors.log(made, FRAME.head())
+    uri = flavors.log(fitted, FRAME.head())
 
     assert "sklearn" in mlflow.models.get_model_info(uri).flavors
-    np.testing.assert_array_equal(flavors.load(uri).predict(FRAME), made.predict(FRAME))
+    np.testing.assert_array_equal(flavors.load(uri).predict(FRAME), fitted.predict(FRAME))
 
 
 def served(folder: Path) -> Any:
@@ -86,18 +88,18 @@ def served(folder: Path) -> Any:
 
 
 def test_columns_that_are_null_in_the_example_keep_their_types(run: None, tmp_path: Path) -> None:
-    made = fitted({"estimator": "linear"})
+    fitted = fit({"estimator": "linear"})
     nulls = {"clinic": pd.Series([None] * 5, dtype="str"), "bmi": np.nan}
     example = FRAME.head().assign(**nulls)
 
-    folder = files(flavors.log(made, example), tmp_path)
+    folder = files(flavors.log(fitted, example), tmp_path)
 
     loaded = Scorer.load(folder)
     assert loaded.reader.signature is not None
     kinds = {name: kind.name for name, kind in loaded.reader.signature.types.items()}
     assert kinds == dict.fromkeys(FRAME, "double") | {"clinic": "string"}
     assert read_card(folder).required == tuple(FRAME)
-    assert smoke.same(served(folder), made.predict(example).tolist())
+    assert smoke.same(served(folder), fitted.predict(example).tolist())
     wrong = {"dataframe_records": [{**FRAME.iloc[0].to_dict(), "clinic": True}]}
     with pytest.raises(RequestError, match="'clinic' must be text"):
         loaded.answer(json.dumps(wrong).encode(), "application/json")
@@ -105,26 +107,26 @@ def test_columns_that_are_null_in_the_example_keep_their_types(run: None, tmp_pa
 
 def test_tiny_numbers_pass_the_smoke_test(run: None, tmp_path: Path) -> None:
     params = {"estimator": "ridge"}
-    of = regression(KINDS, space=params, scale="standard")
+    config = regression(KINDS, space=params, scale="standard")
     rows = FRAME.assign(bmi=FRAME["bmi"] * 1.23456789012345e-11)
-    made = fitting.refit(of, params, fitting.Rows(rows, PROGRESSION), {}, seed=1, threads=1)
+    fitted = fitting.refit(config, params, fitting.Rows(rows, PROGRESSION), {}, seed=1, threads=1)
 
-    folder = files(flavors.log(made, rows.head()), tmp_path)
+    folder = files(flavors.log(fitted, rows.head()), tmp_path)
 
-    assert smoke.same(served(folder), made.predict(rows.head()).tolist())
+    assert smoke.same(served(folder), fitted.predict(rows.head()).tolist())
 
 
-def test_a_network_answers_as_it_did(run: None) -> None:
-    made = fitted(NETWORK)
+def test_a_loaded_network_predicts_the_same(run: None) -> None:
+    fitted = fit(NETWORK)
 
-    again = flavors.load(flavors.log(made, FRAME.head()))
+    again = flavors.load(flavors.log(fitted, FRAME.head()))
 
-    np.testing.assert_allclose(again.predict(FRAME), made.predict(FRAME), rtol=1e-6)
+    np.testing.assert_allclose(again.predict(FRAME), fitted.predict(FRAME), rtol=1e-6)
     assert not hasattr(again, "classes_")
     assert not hasattr(again, "predict_proba")
 
 
-def test_a_network_that_tells_classes_keeps_its_threshold(run: None, network: Model) -> None:
+def test_a_classifying_network_keeps_its_threshold(run: None, network: Model) -> None:
     again = flavors.load(flavors.log(network, FRAME.head()))
 
     chances = again.predict_proba(FRAME)
@@ -134,29 +136,29 @@ def test_a_network_that_tells_classes_keeps_its_threshold(run: None, network: Mo
     np.testing.assert_array_equal(again.predict(FRAME), network.predict(FRAME))
 
 
-def test_a_network_takes_none_for_a_null(run: None, network: Model) -> None:
+def test_a_network_treats_none_as_a_null(run: None, network: Model) -> None:
     nulls = FRAME.head().assign(clinic=pd.Series([np.nan] * 5, dtype="str"))
 
     again = flavors.load(flavors.log(network, FRAME.head()))
 
-    found = again.predict_proba(nulls.assign(clinic=pd.Series([None] * 5, dtype="object")))
-    np.testing.assert_allclose(found, network.predict_proba(nulls), rtol=1e-6)
+    predicted = again.predict_proba(nulls.assign(clinic=pd.Series([None] * 5, dtype="object")))
+    np.testing.assert_allclose(predicted, network.predict_proba(nulls), rtol=1e-6)
 
 
-def test_a_network_is_kept_without_a_pickle_and_loads_without_our_package(
+def test_a_network_is_stored_without_a_pickle_and_loads_without_our_package(
     run: None, network: Model, tmp_path: Path
 ) -> None:
     folder = files(flavors.log(network, FRAME.head()), tmp_path)
-    rows, found = tmp_path / "rows.parquet", tmp_path / "found.npy"
+    rows, predictions = tmp_path / "rows.parquet", tmp_path / "predictions.npy"
     FRAME.to_parquet(rows)
 
     subprocess.run(
-        [sys.executable, "-I", "-c", PLAIN, str(folder), str(rows), str(found)],
+        [sys.executable, "-I", "-c", PLAIN, str(folder), str(rows), str(predictions)],
         cwd=tmp_path, check=True, timeout=120,
     )  # fmt: skip
 
-    np.testing.assert_array_equal(np.load(found), network.predict(FRAME).astype(str))
-    assert {one.name for one in (folder / "data" / "network").iterdir()} == {
+    np.testing.assert_array_equal(np.load(predictions), network.predict(FRAME).astype(str))
+    assert {file.name for file in (folder / "data" / "network").iterdir()} == {
         "preparation.skops", "network.keras", "about.json",
     }  # fmt: skip
     assert not [*folder.rglob("*.pkl"), *folder.rglob("*.pickle")]
@@ -168,13 +170,13 @@ def test_a_network_is_kept_without_a_pickle_and_loads_without_our_package(
 
 
 class Sum(PythonModel):
-    """A model of somebody's own; of so many rows it gives two columns."""
+    """A model logged by hand; for more rows than these it returns two columns."""
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:  # noqa: ARG002
         return model_input if len(model_input) == 2 else model_input.sum(axis=1)
 
 
-def test_a_model_that_somebody_logged_by_hand(run: None) -> None:
+def test_a_model_logged_by_hand(run: None) -> None:
     rows = FRAME[["age", "bmi"]]
     signature = mlflow.models.infer_signature(rows, np.zeros(3))
     logged = mlflow.pyfunc.log_model(
@@ -184,32 +186,32 @@ def test_a_model_that_somebody_logged_by_hand(run: None) -> None:
     loaded = flavors.load(logged.model_uri)
 
     np.testing.assert_allclose(loaded.predict(rows), rows.sum(axis=1))
-    with pytest.raises(ValueError, match=r"one value a row. Got an array \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"one value per row. Got an array \(2, 2\)"):
         loaded.predict(rows.head(2))
     with pytest.raises(ValueError, match="missing inputs"):
         loaded.predict(FRAME[["age"]])
 
 
-def test_rows_come_in_the_types_that_a_model_by_hand_wants(run: None) -> None:
-    """A snapshot's numbers are doubles, which MLflow would not make narrower."""
+def test_rows_have_the_types_that_a_model_logged_by_hand_wants(run: None) -> None:
+    """A snapshot's numbers are doubles, which MLflow does not convert to narrower types."""
     rows = FRAME[["age", "bmi"]].astype({"age": "float32", "bmi": "float32"})
     signature = mlflow.models.infer_signature(rows, np.zeros(3))
     logged = mlflow.pyfunc.log_model(
         name="model", python_model=Sum(), signature=signature, pip_requirements=[]
     )
 
-    found = flavors.load(logged.model_uri).predict(FRAME[["age", "bmi"]].astype(float))
+    predicted = flavors.load(logged.model_uri).predict(FRAME[["age", "bmi"]].astype(float))
 
-    np.testing.assert_allclose(found, rows.sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(predicted, rows.sum(axis=1), rtol=1e-6)
 
 
-def test_a_keras_model_that_somebody_logged_by_hand(run: None) -> None:
+def test_a_keras_model_logged_by_hand(run: None) -> None:
     import keras
 
     rows = FRAME[["age", "bmi"]]
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     logged = mlflow.keras.log_model(network, name="model", pip_requirements=[])
 
-    found = flavors.load(logged.model_uri).predict(rows)
+    predicted = flavors.load(logged.model_uri).predict(rows)
 
-    np.testing.assert_allclose(found, network.predict(rows.to_numpy())[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(predicted, network.predict(rows.to_numpy())[:, 0], rtol=1e-6)

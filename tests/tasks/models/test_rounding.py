@@ -40,17 +40,17 @@ def pipeline(*, rounded: bool) -> Pipeline:
 
 
 def rows(part: pd.DataFrame) -> fitting.Rows:
-    return fitting.Rows.of(pipeline(rounded=True), part)
+    return fitting.Rows.from_part(pipeline(rounded=True), part)
 
 
 FIT, OTHERS = rows(WINES[:400]), rows(WINES[400:])
 
 
 @pytest.mark.parametrize("params", [FOREST, NETWORK])
-def test_answers_are_the_rounded_ones_of_the_same_fit(params: dict[str, Any]) -> None:
+def test_predictions_are_those_of_the_same_fit_rounded(params: dict[str, Any]) -> None:
     exact, whole = (
-        fitting.fit(pipeline(rounded=one), params, FIT, OTHERS, seed=1, threads=1)
-        for one in (False, True)
+        fitting.fit(pipeline(rounded=rounded), params, FIT, OTHERS, seed=1, threads=1)
+        for rounded in (False, True)
     )
 
     answers = exact.model.predict(OTHERS.features)
@@ -61,24 +61,24 @@ def test_answers_are_the_rounded_ones_of_the_same_fit(params: dict[str, Any]) ->
 
 
 def test_it_is_saved_without_a_pickle() -> None:
-    built = fitting.refit(pipeline(rounded=True), FOREST, FIT, {}, seed=1, threads=1)
+    model = fitting.refit(pipeline(rounded=True), FOREST, FIT, {}, seed=1, threads=1)
 
-    data = skops.io.dumps(built)
-    again = skops.io.loads(data, trusted=fitting.trusted_types(built))
+    data = skops.io.dumps(model)
+    again = skops.io.loads(data, trusted=fitting.trusted_types(model))
 
-    np.testing.assert_array_equal(again.predict(OTHERS.features), built.predict(OTHERS.features))
+    np.testing.assert_array_equal(again.predict(OTHERS.features), model.predict(OTHERS.features))
 
 
 def test_a_registered_network_rounds_too(servers: Settings) -> None:
 
     chosen = {"best_epoch": 2.0}
-    built = fitting.refit(pipeline(rounded=True), NETWORK, FIT, chosen, seed=1, threads=1)
+    model = fitting.refit(pipeline(rounded=True), NETWORK, FIT, chosen, seed=1, threads=1)
     with mlflow.start_run(experiment_id=tracking.experiment("rounding")):
-        uri = flavors.log(built, OTHERS.features.head(5))
+        uri = flavors.log(model, OTHERS.features.head(5))
 
     loaded = flavors.load(uri)
 
-    np.testing.assert_array_equal(loaded.predict(OTHERS.features), built.predict(OTHERS.features))
+    np.testing.assert_array_equal(loaded.predict(OTHERS.features), model.predict(OTHERS.features))
 
 
 def test_classes_are_not_rounded() -> None:

@@ -47,8 +47,8 @@ def rows(part: pd.DataFrame) -> fitting.Rows:
 FIT, VALIDATION = rows(PATIENTS[:1000]), rows(PATIENTS[1000:])
 
 
-class Told:
-    """Gives these probabilities."""
+class Probabilities:
+    """A model that returns its features as probabilities."""
 
     classes_ = np.array([0, 1])
 
@@ -62,12 +62,12 @@ class Told:
     pairs=st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.5, 0.7, 0.9]), st.booleans()), min_size=1)
 )
 def test_no_other_threshold_is_better(metric: str, pairs: list[tuple[float, bool]]) -> None:
-    chances, truth = (np.array(one) for one in zip(*pairs, strict=True))
+    chances, truth = (np.array(column) for column in zip(*pairs, strict=True))
     truth = truth.astype(int)
     if not truth.any():
         truth[0] = 1
 
-    chosen = threshold.best(metric, Told(), chances, truth)  # type: ignore[arg-type]
+    chosen = threshold.best(metric, Probabilities(), chances, truth)  # type: ignore[arg-type]
 
     score = SCORES[metric]
     others = [score(truth, chances >= edge) for edge in (0.05, 0.15, 0.3, 0.6, 0.8)]
@@ -75,7 +75,7 @@ def test_no_other_threshold_is_better(metric: str, pairs: list[tuple[float, bool
     assert score(truth, chances >= chosen) >= max(others) - 1e-12
 
 
-def test_the_model_goes_by_the_threshold_of_its_validation_rows() -> None:
+def test_the_model_uses_the_threshold_of_its_validation_rows() -> None:
     fitted = fitting.fit(
         pipeline(threshold={"maximize": "f1"}), POINT, FIT, VALIDATION, seed=0, threads=1
     )
@@ -91,10 +91,10 @@ def test_the_model_goes_by_the_threshold_of_its_validation_rows() -> None:
     assert plain.chosen == {}
 
 
-def test_a_refit_goes_by_the_threshold_that_was_chosen() -> None:
-    of = pipeline(threshold={"maximize": "f1"})
+def test_a_refit_uses_the_chosen_threshold() -> None:
+    config = pipeline(threshold={"maximize": "f1"})
 
-    refitted = fitting.refit(of, POINT, FIT, {"threshold": 0.9}, seed=0, threads=1)
+    refitted = fitting.refit(config, POINT, FIT, {"threshold": 0.9}, seed=0, threads=1)
 
     chances = refitted.predict_proba(VALIDATION.features)[:, 1]
     np.testing.assert_array_equal(refitted.predict(VALIDATION.features), chances >= 0.9)
@@ -112,11 +112,11 @@ def test_it_is_saved_without_a_pickle() -> None:
     )
 
 
-def test_labels_may_be_words() -> None:
+def test_labels_may_be_texts() -> None:
     words = FIT.truth.map({0: "no", 1: "yes"})
-    of = pipeline(threshold=0.2)
+    config = pipeline(threshold=0.2)
 
-    built = fitting.refit(of, POINT, fitting.Rows(FIT.features, words), {}, seed=0, threads=1)
+    built = fitting.refit(config, POINT, fitting.Rows(FIT.features, words), {}, seed=0, threads=1)
 
     chances = built.predict_proba(VALIDATION.features)[:, 1]
     assert list(built.classes_) == ["no", "yes"]
@@ -126,11 +126,11 @@ def test_labels_may_be_words() -> None:
 @pytest.mark.parametrize("weights", ["balanced", {"0": 1, "1": 2.0}])
 def test_class_weights_make_the_rare_class_likelier(weights: object) -> None:
     plain, weighted = (
-        fitting.refit(pipeline(data={"class_weights": one}), POINT, FIT, {}, seed=0, threads=1)
-        for one in (None, weights)
+        fitting.refit(pipeline(data={"class_weights": choice}), POINT, FIT, {}, seed=0, threads=1)
+        for choice in (None, weights)
     )
 
-    before, after = (one.predict_proba(VALIDATION.features)[:, 1] for one in (plain, weighted))
+    before, after = (model.predict_proba(VALIDATION.features)[:, 1] for model in (plain, weighted))
     assert (after > before).all()
 
 
@@ -143,13 +143,13 @@ def test_weights_of_other_classes_are_refused(weights: dict[str, float]) -> None
 def test_classes_of_a_boolean_are_true_and_false() -> None:
     columns = {name: {} for name in FEATURES} | {"Diabetic": {"type": "boolean"}}
     weights = {"true": 3, "false": 1}
-    of = pipeline(data={"class_weights": weights, "columns": columns})
+    config = pipeline(data={"class_weights": weights, "columns": columns})
 
-    fitting.check_class_weights(of, FIT.truth)
-    built = fitting.refit(of, POINT, FIT, {}, seed=0, threads=1)
+    fitting.check_class_weights(config, FIT.truth)
+    built = fitting.refit(config, POINT, FIT, {}, seed=0, threads=1)
 
     plain = fitting.refit(pipeline(), POINT, FIT, {}, seed=0, threads=1)
-    before, after = (one.predict_proba(VALIDATION.features)[:, 1] for one in (plain, built))
+    before, after = (model.predict_proba(VALIDATION.features)[:, 1] for model in (plain, built))
     assert (after > before).all()
 
 
@@ -157,6 +157,6 @@ def test_classes_of_a_boolean_are_true_and_false() -> None:
 def test_validation_rows_of_one_class_decide_something(metric: str) -> None:
     chances = np.array([0.1, 0.4, 0.9])
 
-    chosen = threshold.best(metric, Told(), chances, np.zeros(3))  # type: ignore[arg-type]
+    chosen = threshold.best(metric, Probabilities(), chances, np.zeros(3))  # type: ignore[arg-type]
 
     assert 0 < chosen < 1

@@ -50,7 +50,7 @@ def test_a_changed_file_is_used_at_once_and_has_another_digest(pipelines: Path) 
         ("def f(tables):\n    return tables[0]['b']", "failed", "KeyError: 'b'"),
     ],
 )
-def test_a_function_that_does_not_work_is_the_users_error(
+def test_a_broken_function_is_the_users_error(
     pipelines: Path, text: str | None, what: str, why: str
 ) -> None:
     if text is not None:
@@ -61,7 +61,7 @@ def test_a_function_that_does_not_work_is_the_users_error(
     assert why in err.value.why
 
 
-def test_trouble_that_may_pass_stays_what_it_is(pipelines: Path) -> None:
+def test_temporary_errors_are_passed_on(pipelines: Path) -> None:
     (pipelines / "own.py").write_text("def f(tables):\n    raise TimeoutError('slow')\n")
     with pytest.raises(TimeoutError):
         function.apply("own:f", TABLES)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,8 +23,10 @@ from tasks.base.settings import settings
 from tasks.cli import application
 from tasks.clients import store, tracking
 from tasks.data import units
+from tasks.data.sources import Fetched
 from tasks.pipeline.overrides import Overrides
-from tasks.prepare import Prepared, prepare
+from tasks.pipeline.schema import Data
+from tasks.prepare import Prepared, prepare, rows
 from tasks.records import resolved
 from tasks.records.snapshots import UNIT, Manifest, read_manifest, read_part
 
@@ -33,7 +36,7 @@ NONE = Overrides()
 
 
 class Project:
-    """A pipeline file of its own name with one CSV source, both changed as a test needs it."""
+    """A pipeline file with its own name and one CSV source; tests change both."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,7 +81,7 @@ class Project:
         return read_manifest(self.prepare(overrides=overrides).slots[0].snapshot)
 
     def refused(self) -> UserError:
-        """The error, after which nothing half-made is left."""
+        """The error; nothing half-made must be left."""
         with pytest.raises(UserError) as err:
             self.prepare()
         assert list(store.keys(store.data_uri(f"snapshots/{self.name}/"))) == []
@@ -142,18 +145,25 @@ def test_statistics_are_those_of_the_training_part(project: Project) -> None:
     assert colors.counts == train["color"].value_counts().to_dict()
 
 
-def test_the_same_inputs_are_the_same_snapshot_without_work(
+def test_the_same_inputs_are_the_same_snapshot_without_reading_them(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = project.manifest()
+    reads: list[str] = []
+    read = rows.pieces
+
+    def counted(source: Fetched, data: Data) -> Iterator[tuple[str, pd.DataFrame]]:
+        reads.append(source.source.uri)
+        return read(source, data)
+
+    monkeypatch.setattr(rows, "pieces", counted)
     project.body["description"] = "in other words"
     project.body["search"]["trials"] = 5
-
-    def never(*_: object) -> None:
-        raise AssertionError
-
-    monkeypatch.setattr("tasks.prepare.make.read", never)
     assert project.manifest() == first
+    assert reads == []
+    project.table.loc[0, "a"] = 0.5
+    assert project.manifest() != first
+    assert reads == [f"file://{project.name}.csv"]
 
 
 def test_the_address_changes_with_what_decides_the_rows(project: Project) -> None:
@@ -179,10 +189,10 @@ def test_the_address_changes_with_what_decides_the_rows(project: Project) -> Non
     assert changed()
 
 
-def test_a_snapshot_is_complete_or_not_there(
+def test_a_snapshot_is_complete_or_does_not_exist(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill before the manifest: the next try makes the same snapshot anew."""
+    """Killed before the manifest is written; the next attempt makes the same snapshot."""
 
     def killed(_: Manifest) -> None:
         raise KeyboardInterrupt
@@ -240,7 +250,7 @@ def test_bad_rows_are_refused_with_their_report(project: Project) -> None:
     assert err.what == "3 of 200 rows break the rules of the table."
     assert "a must be at least -10: 2 rows" in err.why
     assert "row 4: a is many" in err.why
-    command = err.fix.splitlines()[0].removeprefix("A list: ./mlops ")
+    command = err.fix.splitlines()[0].removeprefix("List them: ./mlops ")
     shown = CliRunner().invoke(application(), command.split())
     report = list(csv.DictReader(io.StringIO(shown.stdout)))
     assert [(line["row"], line["value"]) for line in report] == [
@@ -250,7 +260,7 @@ def test_bad_rows_are_refused_with_their_report(project: Project) -> None:
     ]
 
 
-def test_bad_rows_are_dropped_where_the_file_says_so(
+def test_bad_rows_are_dropped_if_the_file_says_so(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     project.body["data"]["bad_rows"] = "drop"
@@ -276,12 +286,14 @@ def test_bad_tables_are_refused(project: Project) -> None:
     project.table = good.head(0)
     assert "no rows" in project.refused().what
     project.table = good.assign(y=1.5)
-    assert "one value only: 1.5" in project.refused().what
+    assert "only one value: 1.5" in project.refused().what
     project.table = good.head(2)
     assert "too few units" in project.refused().what
 
 
-def test_drift_is_one_error_or_accepted(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+def test_schema_changes_are_one_error_or_accepted(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
     good, columns = project.table, project.body["data"]["columns"]
     project.table = good.drop(columns="color").assign(size=1, a="many")
     why = project.refused().why
@@ -310,19 +322,19 @@ def test_columns_that_are_no_features_are_named_in_the_log(
     with caplog.at_level(logging.INFO, logger="tasks.prepare"):
         manifest = project.manifest()
     assert manifest.features == ("a", "count", "color")
-    assert caplog.text.count("'note' is of type string: it is no feature") == 1
+    assert caplog.text.count("'note' is of type string: the model does not use it") == 1
     assert caplog.text.count("'at' is of type datetime") == 1
     assert "'who'" not in caplog.text
     assert read_part(manifest, "train")["note"].unique().tolist() == ["x y"]
 
 
-def test_categories_that_train_has_not_are_counted_on_the_run(
+def test_categories_missing_from_train_are_counted_on_the_run(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = tracking.client().get_run(project.prepare().slots[0].run_id)
     assert tracking.UNSEEN not in plain.data.tags
     project.table["color"] = [f"c{number}" for number in range(200)]
-    for _ in range(2):  # made, and found made
+    for _ in range(2):  # a new snapshot, then the existing one
         caplog.clear()
         slot = project.prepare().slots[0]
         manifest = read_manifest(slot.snapshot)
@@ -393,17 +405,17 @@ def test_a_snapshot_that_does_not_fit_is_refused(project: Project, pipelines: Pa
 def test_a_changed_part_is_not_read(project: Project) -> None:
     manifest = project.manifest()
     store.put_bytes(manifest.parts["test"], store.get_bytes(manifest.parts["train"]))
-    with pytest.raises(UserError, match="is not the file that its manifest names"):
+    with pytest.raises(UserError, match="is not the file that its manifest describes"):
         read_part(manifest, "test")
 
 
-def test_two_tries_at_once_make_one_parent_run(project: Project) -> None:
+def test_two_simultaneous_attempts_make_one_parent_run(project: Project) -> None:
     dag_run = f"train__{project.name}/at-once"
-    project.prepare()  # the snapshot is there, so that both meet at the run
-    found: list[str] = []
+    project.prepare()  # the snapshot exists, so both attempts meet at the run
+    run_ids: list[str] = []
     tries = [
         threading.Thread(
-            target=lambda: found.append(prepare(project.name, dag_run, NONE).slots[0].run_id)
+            target=lambda: run_ids.append(prepare(project.name, dag_run, NONE).slots[0].run_id)
         )
         for _ in range(2)
     ]
@@ -411,8 +423,8 @@ def test_two_tries_at_once_make_one_parent_run(project: Project) -> None:
         each.start()
     for each in tries:
         each.join()
-    assert len(found) == 2
-    assert len(set(found)) == 1
+    assert len(run_ids) == 2
+    assert len(set(run_ids)) == 1
 
 
 def test_a_cleared_run_continues_its_parent_run_unless_its_inputs_changed(project: Project) -> None:
@@ -430,7 +442,7 @@ def test_a_cleared_run_continues_its_parent_run_unless_its_inputs_changed(projec
 
 
 def champion(project: Project, run_id: str) -> int:
-    """A registered version of this run that carries the champion alias."""
+    """Register a version of this run and make it champion."""
     client = tracking.client()
     client.create_registered_model(project.name)
     version = client.create_model_version(
@@ -450,6 +462,7 @@ def test_unchanged_inputs_make_no_run_unless_forced(project: Project) -> None:
     assert (kept.slots, kept.unchanged) == ((), version)
     assert f"version {version}" in kept.reason
     project.body["owner"] = "somebody else"
+    project.body["serving"] = {"memory": "2g"}
     assert project.prepare().unchanged == version
     assert len(client.search_runs(experiment)) == before
 
@@ -459,6 +472,33 @@ def test_unchanged_inputs_make_no_run_unless_forced(project: Project) -> None:
     assert project.prepare().slots
     project.table.loc[0, "a"] = 0.5
     assert project.prepare().slots
+
+
+def test_the_log_names_what_changed_since_the_champion(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = champion(project, project.prepare().slots[0].run_id)
+    project.body["gate"] = {"confidence": 0.9}
+    with caplog.at_level(logging.INFO):
+        project.prepare()
+        assert f"Changed since version {version}: section gate." in caplog.text
+        project.table.loc[0, "a"] = 0.5
+        (project.folder / f"{project.name}.py").write_text("# code of this pipeline\n")
+        project.prepare()
+    assert (
+        f"Changed since version {version}: data, file pipelines/{project.name}.py, section gate."
+        in caplog.text
+    )
+
+
+def test_a_champion_without_recorded_inputs_is_replaced(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tracking.client().create_run(tracking.experiment(project.name))
+    version = champion(project, run.info.run_id)
+    with caplog.at_level(logging.INFO):
+        assert project.prepare().slots
+    assert f"The inputs of version {version} are not known; training again." in caplog.text
 
 
 def test_fewer_trials_than_slots(project: Project) -> None:
@@ -496,5 +536,5 @@ def test_a_prepared_table_from_several_sources(project: Project) -> None:
         "file://outcomes.csv",
     ]
     (project.folder / "joined.py").write_text("def join(tables):\n    return tables[0]\n")
-    with pytest.raises(UserError, match="What joined:join returned does not have"):
+    with pytest.raises(UserError, match="The table that joined:join returned does not have"):
         project.prepare()

@@ -21,7 +21,7 @@ def counted(make: Callable[..., Pipeline], cells: list[Any], **rules: Any) -> di
     return unseen.count(make({"columns": columns}), table, SIDE)
 
 
-def test_rows_with_a_category_that_train_has_not_are_counted(
+def test_rows_with_a_category_missing_from_train_are_counted(
     make_pipeline: Callable[..., Pipeline],
 ) -> None:
     assert counted(make_pipeline, ["r", "w", "r", "new", "new", "other"]) == {
@@ -31,7 +31,7 @@ def test_rows_with_a_category_that_train_has_not_are_counted(
     assert counted(make_pipeline, ["r", "w", "r", "w", "new", "r"]) == {"test": {"b": 1}}
 
 
-def test_a_null_is_no_new_category_and_declared_ones_are_known(
+def test_nulls_and_declared_categories_are_not_unseen(
     make_pipeline: Callable[..., Pipeline],
 ) -> None:
     assert counted(make_pipeline, ["r", "w", None, "w", None, "r"]) == {}
@@ -45,6 +45,6 @@ def test_the_log_and_the_tag_say_so(caplog: pytest.LogCaptureFixture) -> None:
     )
     with caplog.at_level(logging.WARNING):
         unseen.warn(manifest)
-    assert "7 of 500 rows of the test part have a category of 'c7'" in caplog.text
+    assert "7 of 500 rows of the test part have a category in 'c7'" in caplog.text
     assert unseen.tag(manifest).startswith('{"test": {"c99": 99, "c98": 98, ')
     assert len(unseen.tag(manifest)) < 1000

@@ -17,7 +17,7 @@ from tasks.base.refs import RunRef, SlotRef
 from tasks.base.settings import REPOSITORY
 from tasks.clients import database, tracking
 from tasks.pipeline.schema import Pipeline, Split
-from tasks.prepare.make import made
+from tasks.prepare.make import make_snapshot
 from tasks.records import resolved
 
 FEATURES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
@@ -62,7 +62,7 @@ def pipeline(name: str = "diabetes", **search: Any) -> Pipeline:
 @cache
 def snapshot(validation: float = 0.2) -> str:
     """URI of the snapshot's manifest."""
-    return made(pipeline().model_copy(update={"split": Split(validation=validation)})).uri
+    return make_snapshot(pipeline().model_copy(update={"split": Split(validation=validation)})).uri
 
 
 def begin(definition: Pipeline) -> RunRef:

@@ -76,7 +76,10 @@ def test_more_folds_than_units_is_an_error() -> None:
 
 
 def objective(definition: Pipeline, *halves: tuple[pd.DataFrame, pd.DataFrame]) -> trial.Objective:
-    rows = tuple((Rows.of(definition, fit), Rows.of(definition, score)) for fit, score in halves)
+    rows = tuple(
+        (Rows.from_part(definition, fit), Rows.from_part(definition, score))
+        for fit, score in halves
+    )
     return trial.Objective(definition, rows, 1)
 
 

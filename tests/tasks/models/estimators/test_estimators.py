@@ -27,11 +27,11 @@ SCIKIT_LEARN = [
 SHIPPED = sorted([*SCIKIT_LEARN, "keras_mlp"])
 
 
-def test_names_are_those_of_the_files() -> None:
+def test_families_are_named_after_their_files() -> None:
     assert families.names() == SHIPPED
 
 
-def test_names_import_no_family() -> None:
+def test_listing_the_names_imports_no_family() -> None:
     code = (
         "import sys; from tasks.pipeline import families; families.names();"
         "print('sklearn' in sys.modules)"
@@ -43,7 +43,7 @@ def test_names_import_no_family() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_unknown_name_gets_the_nearest() -> None:
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="must be one of") as caught:
         estimators.get("random_forst")
 
@@ -62,14 +62,14 @@ def test_a_dropped_in_file_is_a_family(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(estimators, "__path__", [*estimators.__path__, str(tmp_path)])
 
     assert families.names() == sorted([*SHIPPED, "lasso"])
-    assert estimators.get("lasso").of("regression").__name__ == "Lasso"
+    assert estimators.get("lasso").estimator_for("regression").__name__ == "Lasso"
 
 
 @pytest.mark.parametrize("name", SCIKIT_LEARN)
 @pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
 def test_family_fits_and_survives_skops_with_its_reviewed_types(name: str, task: str) -> None:
     family = estimators.get(name)
-    made = family.of(task)  # type: ignore[arg-type]
+    made = family.estimator_for(task)  # type: ignore[arg-type]
     if made is None:
         assert family.regression is None or task != "regression"
         return

@@ -23,17 +23,17 @@ def validation() -> tuple[Any, Any]:
     return ROWS[300:], TRUTH[300:]
 
 
-def test_the_module_does_without_its_library() -> None:
+def test_the_module_does_not_import_its_library() -> None:
     code = (
         "import sys; from tasks.models import estimators;"
         "estimators.get('keras_mlp').defaults('binary');"
         "print({'keras', 'tensorflow'} & set(sys.modules))"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
 
-    assert done.stdout.strip() == "set()"
+    assert result.stdout.strip() == "set()"
 
 
 NOISE = """
@@ -46,11 +46,11 @@ keras_model.library()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere TensorFlow's notes are shown")
-def test_importing_the_library_says_nothing_and_hides_nothing() -> None:
-    done = subprocess.run(
+def test_importing_the_library_is_silent_but_hides_no_errors() -> None:
+    result = subprocess.run(
         [sys.executable, "-c", NOISE], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
-    assert done.stderr == "real trouble\n"
+    assert result.stderr == "real trouble\n"
 
 
 def test_it_stops_early_with_the_weights_of_the_best_epoch() -> None:
@@ -61,8 +61,8 @@ def test_it_stops_early_with_the_weights_of_the_best_epoch() -> None:
     losses, best = network.curves_["val_loss"], network.chosen_["best_epoch"]
     assert best == np.argmin(losses) + 1
     assert len(losses) == len(network.curves_["training_loss"]) == best + 3 < 100
-    found = mean_squared_error(TRUTH[300:], network.predict(ROWS[300:]))
-    assert found == pytest.approx(losses[best - 1], rel=1e-4)
+    error = mean_squared_error(TRUTH[300:], network.predict(ROWS[300:]))
+    assert error == pytest.approx(losses[best - 1], rel=1e-4)
     assert network.score(ROWS[300:], TRUTH[300:]) > 0.4
 
 
@@ -75,7 +75,7 @@ def test_without_validation_it_trains_for_all_epochs() -> None:
     assert network.chosen_ == {}
 
 
-def test_a_regression_has_the_root_of_each_epochs_loss_in_the_targets_unit() -> None:
+def test_a_regression_records_each_epochs_rmse_in_the_targets_unit() -> None:
     network = KerasMLPRegressor(**FEW, epochs=3)
 
     curves = network.fit(ROWS[:300], TRUTH[:300], validation=validation).curves_
@@ -88,29 +88,29 @@ def test_a_regression_has_the_root_of_each_epochs_loss_in_the_targets_unit() -> 
 
 
 def test_the_targets_unit_does_not_matter() -> None:
-    one, thousand = (
+    plain, scaled = (
         KerasMLPRegressor(**FEW, epochs=5).fit(ROWS, TRUTH * unit) for unit in (1, 1000)
     )
 
-    np.testing.assert_allclose(thousand.predict(ROWS), one.predict(ROWS) * 1000, rtol=1e-3)
+    np.testing.assert_allclose(scaled.predict(ROWS), plain.predict(ROWS) * 1000, rtol=1e-3)
 
 
-def test_a_target_without_spread_is_learnt() -> None:
+def test_a_constant_target_is_learned() -> None:
     network = KerasMLPRegressor(**FEW, epochs=2).fit(ROWS, np.full(len(ROWS), 7.0))
 
     np.testing.assert_allclose(network.predict(ROWS), 7, atol=2)
 
 
-def test_a_learning_rate_that_is_too_great_is_an_error() -> None:
+def test_a_learning_rate_that_is_too_high_is_an_error() -> None:
     network = KerasMLPRegressor(**FEW | {"epochs": 3, "learning_rate": 1e6})
 
-    with pytest.raises(ValueError, match="learning rate is too great"):
+    with pytest.raises(ValueError, match="learning rate is too high"):
         network.fit(ROWS[:300], TRUTH[:300], validation=validation)
 
 
 @pytest.mark.parametrize("name", ["units_1", "units_2", "batch_size", "epochs"])
 @pytest.mark.parametrize("value", [0, -1])
-def test_less_than_one_of_what_is_counted_is_an_error(name: str, value: int) -> None:
+def test_a_count_below_one_is_an_error(name: str, value: int) -> None:
     network = KerasMLPRegressor(**FEW | {name: value})
 
     with pytest.raises(ValueError, match=rf"^The '{name}' parameter of KerasMLPRegressor must be"):
@@ -118,7 +118,7 @@ def test_less_than_one_of_what_is_counted_is_an_error(name: str, value: int) -> 
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
-def test_what_is_no_finite_number_is_refused(bad: float) -> None:
+def test_values_that_are_not_finite_are_refused(bad: float) -> None:
     network = KerasMLPRegressor(**FEW, epochs=1).fit(ROWS, TRUTH)
 
     with pytest.raises(ValueError, match=r"NaN|infinity"):
@@ -146,7 +146,7 @@ def test_classes(labels: list[Any]) -> None:
     assert log_loss(truth, chances) == pytest.approx(min(network.curves_["val_loss"]), rel=1e-3)
 
 
-def test_a_class_of_the_validation_rows_alone_is_left_out_of_the_loss() -> None:
+def test_a_class_that_only_validation_rows_have_is_left_out_of_the_loss() -> None:
     known = KINDS < 2
     network = KerasMLPClassifier(**FEW, epochs=2)
 
@@ -156,7 +156,7 @@ def test_a_class_of_the_validation_rows_alone_is_left_out_of_the_loss() -> None:
     assert log_loss(KINDS[known], few) == pytest.approx(min(network.curves_["val_loss"]), rel=1e-3)
 
 
-def test_weights_move_the_answers() -> None:
+def test_weights_change_the_predictions() -> None:
     plain, weighted = (
         KerasMLPClassifier(**FEW, epochs=5).fit(IRIS, KINDS > 1, sample_weight=weights)
         for weights in (None, np.where(KINDS > 1, 5.0, 1.0))
