@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from tasks.clients import tracking
 from tasks.prepare import inputs
@@ -41,13 +40,10 @@ def unchanged(name: str, current: Inputs) -> tuple[int, str] | None:
 
 
 def _run_of(name: str, version: int) -> Run | None:
+    """The run that made a version; None if a person deleted either."""
     client = tracking.client()
-    try:
-        return client.get_run(client.get_model_version(name, str(version)).run_id or "")
-    except MlflowException as err:
-        if tracking.is_final(err):
-            return None  # deleted by hand
-        raise
+    entry = tracking.existing(client.get_model_version, name, str(version))
+    return tracking.existing(client.get_run, entry.run_id or "") if entry else None
 
 
 def _earlier_verdict(name: str, current: Inputs) -> str | None:
