@@ -101,7 +101,7 @@ def _booleans_as_doubles(table: pd.DataFrame, data: Data) -> pd.DataFrame:
 
 
 def _is_boolean(column: pd.Series[Any]) -> bool:
-    """Also of booleans beside nulls, whose dtype is object."""
+    """Also true for booleans next to nulls, whose dtype is object."""
     return pd.api.types.infer_dtype(column, skipna=True) == "boolean"
 
 
