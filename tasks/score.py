@@ -192,7 +192,9 @@ def _read_csv(path: Path, data: Data) -> tuple[pd.DataFrame, pd.DataFrame]:
         source = Source(uri=path.absolute().as_uri(), format="csv")
         data = data.model_copy(update={"sources": (source,)})
     rows = unseen.read_csv(path, str(path), data)
-    text = unseen.read_csv(path, str(path), data, dtype="str", keep_default_na=False)
+    text = unseen.read_csv(
+        path, str(path), data, dtype="str", keep_default_na=False, na_filter=False
+    )
     assert rows is not None
     assert text is not None
     return text, rows

@@ -147,13 +147,13 @@ def _check_separator(uri: str, path: Path, options: dict[str, Any], kind: Format
         raise UserError(
             f"{uri} cannot be read as csv.",
             why=f"Its header was read as one column: {header[0]}.",
-            fix=f"Set the separator in options of the source in the pipeline file, e.g. "
+            fix=f"Name the separator in options of the source in the pipeline file, e.g. "
             f"options: {{sep: {json.dumps(used[0])}}}.",
         )
 
 
 _ENCODING = (
-    "Set the encoding in options of the source in the pipeline file, "
+    "Name the encoding in options of the source in the pipeline file, "
     "e.g. options: {encoding: latin-1}."
 )
 

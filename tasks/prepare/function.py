@@ -1,4 +1,4 @@
-"""The user's own preparation function, in a Python file beside the pipeline file."""
+"""The user's own preparation function, in a Python file next to the pipeline file."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _source(reference: str) -> bytes:
         raise UserError(
             f"The file of the function {reference} of 'data.prepare' cannot be read.",
             why=f"{file_path(reference)}: {err.strerror}.",
-            fix="Put it beside the pipeline file.",
+            fix="Put it next to the pipeline file.",
         ) from err
 
 

@@ -77,7 +77,7 @@ def rehearse(pipeline: Pipeline, lookup: Lookup = airflow_connection) -> Rehears
     with tempfile.TemporaryDirectory(prefix="mlops-check-") as folder:
         fetched = fetch_all(pipeline, Path(folder), lookup, fetch_from_publisher)
         gathering = gather(pipeline, fetched)
-    table, dropped = clean(pipeline, gathering, write_report=False)
+    table, dropped = clean(pipeline, gathering, report=False)
     _sides(pipeline, table)
     return Rehearsal(len(table), dropped.rows, gathering.bad_rows.summary())
 

@@ -62,9 +62,9 @@ def gather(pipeline: Pipeline, fetched: list[Fetched]) -> Gathering:
 
 
 def clean(
-    pipeline: Pipeline, gathering: Gathering, *, write_report: bool = True
+    pipeline: Pipeline, gathering: Gathering, *, report: bool = True
 ) -> tuple[pd.DataFrame, Dropped]:
-    """The typed table without its bad rows, and the report of these.
+    """The typed table without its bad rows; `report` stores and logs a list of these.
 
     Raises:
         UserError: There are bad rows, and the file does not allow dropping them.
@@ -73,7 +73,7 @@ def clean(
     if not bad_rows.rows:
         return finish_table(gathering.table(), data), Dropped(rows=0, report=None)
     numbers, report_uri, listing = bad_rows.numbers, None, ""
-    if write_report:
+    if report:
         report_uri = _write_report(pipeline.name, bad_rows.report)
         listing = f"List them: {typed(f'cat {report_uri}')}\n"
     examples = [
@@ -84,7 +84,8 @@ def clean(
     why = "\n".join(bad_rows.summary() + examples)
     if data.bad_rows == "reject":
         raise UserError(what, why=why, fix=f"{listing}{FIX}")
-    log.warning("%s They are dropped. %s%s", what, listing, why)
+    if report:
+        log.warning("%s They are dropped. %s%s", what, listing, why)
     table = finish_table(gathering.table(without=numbers), data)
     return table, Dropped(rows=len(numbers), report=report_uri)
 
@@ -100,7 +101,7 @@ def _booleans_as_doubles(table: pd.DataFrame, data: Data) -> pd.DataFrame:
 
 
 def _is_boolean(column: pd.Series[Any]) -> bool:
-    """Also of booleans beside nulls, whose dtype is object."""
+    """Also true for booleans next to nulls, whose dtype is object."""
     return pd.api.types.infer_dtype(column, skipna=True) == "boolean"
 
 

@@ -13,7 +13,7 @@ from tests.tasks.publisher import Publisher, publishing
 
 @pytest.fixture
 def make_pipeline() -> Callable[..., Pipeline]:
-    """A small pipeline over columns a, b and y; `data`, `split` and `search` update these."""
+    """A pipeline over columns a, b and y; `data`, `split` and `search` update those sections."""
 
     def make(
         data: dict[str, Any] | None = None,
