@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,30 +32,28 @@ def unused_ports(count: int = 5) -> list[int]:
     return list(found)
 
 
-def use_home(root: Path) -> None:
-    """Make the settings of this process those of the stack in `root`, on ports of its own."""
-    os.environ["MLOPS_HOME"] = str(root)
+@contextmanager
+def state_folder(root: Path) -> Iterator[Home]:
+    """Make the settings those of the stack in `root`, on ports of its own; end and remove it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLOPS_HOME", str(root))
+        forget()
+        home = Home(root)
+        home.create()
+        ports.save(home, ports.Ports(*unused_ports()))
+        try:
+            yield home
+        finally:
+            stack.down(wipe=True)
     forget()
-    home = Home(root)
-    home.create()
-    ports.save(home, ports.Ports(*unused_ports()))
 
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """PostgreSQL with its roles and tables."""
-    before = os.environ.get("MLOPS_HOME")
-    use_home(tmp_path_factory.mktemp("home"))
-    try:
+    with state_folder(tmp_path_factory.mktemp("home")):
         stack.start(only=("postgres",))
         yield settings()
-    finally:
-        stack.down(wipe=True)
-        if before is None:
-            os.environ.pop("MLOPS_HOME")
-        else:
-            os.environ["MLOPS_HOME"] = before
-        forget()
 
 
 @pytest.fixture(scope="session")

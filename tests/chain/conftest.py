@@ -16,7 +16,7 @@ from tasks.orchestrator import Airflow
 from tasks.pipeline.load import load
 from tasks.settings import REPOSITORY, settings
 from tasks.stack import stack
-from tests.conftest import forget, use_home
+from tests.conftest import state_folder
 from tests.waiting import until
 
 PIPELINES = Path(__file__).parent / "pipelines"
@@ -82,23 +82,17 @@ def mlops(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     """The running stack; its pipelines are the shipped one and those beside this file."""
-    before = {name: os.environ.get(name) for name in ("MLOPS_HOME", "MLOPS_PIPELINES")}
-    home = tmp_path_factory.mktemp("chain")
     folder = tmp_path_factory.mktemp("pipelines")
     for source in (REPOSITORY / "pipelines", PIPELINES):
         for file in source.glob("*.*"):
             shutil.copy(file, folder)
-    os.environ["MLOPS_PIPELINES"] = str(folder)
-    use_home(home)
-    try:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        state_folder(tmp_path_factory.mktemp("chain")) as home,
+    ):
+        patch.setenv("MLOPS_PIPELINES", str(folder))
         stack.start()
         settings.cache_clear()
         assert load("diabetes_progression")
-        yield Chain(home, Airflow())
-    finally:
-        stack.down(wipe=True)
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        forget()
+        yield Chain(home.root, Airflow())
+    settings.cache_clear()

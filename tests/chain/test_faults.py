@@ -11,15 +11,17 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from tasks.pipeline.overrides import Overrides
+from tasks.prepare import prepare
+from tasks.search import search
 from tasks.stack import stack, supervisor
 from tests.chain.conftest import Chain
 from tests.chain.searches import assert_published_once, rows
 from tests.waiting import until
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 
 NAME = "steady"
-TRIALS = 24
 AWAY_S = 60
 GOES_ON_S = 180
 """A minute on a quiet machine; CI runs the containers' suite beside this one."""
@@ -88,16 +90,16 @@ def kill_everything(_: object) -> None:
 
 FAULTS: dict[str, Callable] = {
     "kill the trial's child": kill("child"),
+    "stop the trial's child": stop("child"),
     "kill the task process": kill("task"),
+    "stop the task process": stop("task"),
     "kill Airflow's supervisor of the task": kill("watcher"),
     "kill the scheduler": kill_program("airflow-scheduler"),
+    "kill the whole stack": kill_everything,
     "kill MLflow": kill_program("mlflow"),
     "kill PostgreSQL": kill_program("postgres"),
-    "stop the trial's child": stop("child"),
-    "stop the task process": stop("task"),
-    "api-server away": away("airflow-api-server"),
     "PostgreSQL away": away("postgres"),
-    "kill the whole stack": kill_everything,
+    "api-server away": away("airflow-api-server"),
 }
 
 
@@ -114,34 +116,38 @@ GONE = {
 """Who of the struck try must be gone while the run still goes on."""
 
 
-CASES = [
-    (1, "kill the trial's child", "stop the trial's child", "kill the task process",
-     "stop the task process"),
-    (1, "kill Airflow's supervisor of the task", "kill the scheduler", "kill MLflow",
-     "kill PostgreSQL"),
-    (1, "api-server away"),
-    (1, "PostgreSQL away"),
-    (1, "kill the whole stack"),
-    (2, "kill the trial's child", "stop the trial's child"),
-    (2, "kill the task process"),
-    (2, "stop the task process"),
-    (2, "kill Airflow's supervisor of the task"),
-    (2, "kill the scheduler"),
-    (2, "kill the whole stack"),
-]  # fmt: skip
-"""So many slots, and the faults that strike one search in turn.
+BY_TWO_SLOTS = (
+    "kill the task process", "kill Airflow's supervisor of the task", "kill the scheduler",
+    "kill the whole stack",
+)  # fmt: skip
+"""One slot is struck while the other goes on, then both at once."""
+BY_ONE_SLOT = tuple(fault for fault in FAULTS if fault not in BY_TWO_SLOTS)
+"""While the last of them lasts, the search comes to its end."""
+TRIALS = {1: 36, 2: 48}
 
-With two slots what strikes one of them, or all; a server that is gone is gone for one as for two.
-The other slot goes on meanwhile, so that a search is over after a strike or two.
+
+CASES = [
+    pytest.param(1, BY_ONE_SLOT, id="one slot"),
+    pytest.param(2, BY_TWO_SLOTS, id="two slots"),
+    *(
+        pytest.param(slots, (fault,), id=f"{slots}-{fault}", marks=pytest.mark.full)
+        for slots, faults in ((1, FAULTS), (2, GONE))
+        for fault in faults
+    ),
+]
+"""So many slots, and the faults that strike one search in turn; in the whole matrix one each.
+
+A server that is gone is gone for two slots as for one.
 """
 
 
 @pytest.fixture(scope="module")
 def undisturbed(chain: Chain) -> dict[int, tuple]:
-    """The trials of an uninterrupted search with one slot."""
-    run = chain.train(NAME, trials=TRIALS, slots=1, force=True)
-    assert chain.finish(NAME, run) == "success"
-    return rows(chain.parent(NAME, run))
+    """The trials of an uninterrupted search with one slot, without Airflow."""
+    overrides = Overrides(trials=TRIALS[1], slots=1, force=True)
+    (slot,) = prepare(NAME, f"train__{NAME}/undisturbed", overrides).slots
+    search(slot)
+    return rows(slot.run_id)
 
 
 @pytest.fixture
@@ -151,42 +157,44 @@ def nobody_left(chain: Chain) -> Iterator[None]:
     until(lambda: not children(), 60, "the last trial's child is gone")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{', '.join(case[1:])}")
+@pytest.mark.parametrize(("slots", "faults"), CASES)
 @pytest.mark.usefixtures("nobody_left")
 def test_a_search_survives(
-    chain: Chain, undisturbed: dict[int, tuple], case: tuple[int, *tuple[str, ...]]
+    chain: Chain, undisturbed: dict[int, tuple], slots: int, faults: tuple[str, ...]
 ) -> None:
-    slots, *faults = case
-    run = chain.train(NAME, trials=TRIALS, slots=slots, force=True)
-    search = chain.parent(NAME, run)
-    until(lambda: len(rows(search)) >= 4, 120, "some trials are recorded")
+    trials = TRIALS[slots]
+    run = chain.train(NAME, trials=trials, slots=slots, force=True)
+    search_id = chain.parent(NAME, run)
+    until(lambda: len(rows(search_id)) >= 4, 120, "some trials are recorded")
     before: dict[int, tuple] = {}
-    old: list[psutil.Process] = []
+    struck: list[psutil.Process] = []
     for fault in faults:
-        recorded, struck = survived(search, fault)
+        recorded, processes = survived(search_id, fault, trials)
         before = recorded | before  # as each was when it was first seen
-        old += struck
+        struck += processes
     assert chain.finish(NAME, run) == "success"
-    found = rows(search)
-    assert sorted(found) == list(range(TRIALS))
-    assert {tid: found[tid] for tid in before} == before, "a recorded trial ran again"
-    assert_published_once(NAME, search, TRIALS)
-    until(lambda: not any(map(alive, old)), 60, "no process of an old try lives on")
+    after = rows(search_id)
+    assert sorted(after) == list(range(trials))
+    assert {tid: after[tid] for tid in before} == before, "a recorded trial ran again"
+    assert_published_once(NAME, search_id, trials)
+    until(lambda: not any(map(alive, struck)), 60, "no process of an old try lives on")
     if slots == 1:
-        assert {t: row[0] for t, row in found.items()} == {
-            t: row[0] for t, row in undisturbed.items()
+        assert {tid: row[0] for tid, row in after.items()} == {
+            tid: row[0] for tid, row in undisturbed.items()
         }
 
 
-def survived(search: str, fault: str) -> tuple[dict[int, tuple], list[psutil.Process]]:
+def survived(
+    search_id: str, fault: str, trials: int
+) -> tuple[dict[int, tuple], list[psutil.Process]]:
     """Strike the search and see it go on; returns the recorded trials and the tries of before."""
     struck = until(tries, GOES_ON_S, f"a trial is fitted before: {fault}")
-    before = rows(search)
-    assert len(before) < TRIALS, f"the search ended before: {fault}"
+    before = rows(search_id)
+    assert len(before) < trials, f"the search ended before: {fault}"
 
     FAULTS[fault](struck[0])
 
-    until(lambda: len(rows(search)) > len(before), GOES_ON_S, f"it goes on after: {fault}")
+    until(lambda: len(rows(search_id)) > len(before), GOES_ON_S, f"it goes on after: {fault}")
     gone = [struck[0][who] for who in GONE.get(fault, ())]
     until(lambda: not any(map(alive, gone)), GOES_ON_S, f"what was struck is gone: {fault}")
     return before, [slot[who] for slot in struck for who in ("child", "task")]

@@ -15,14 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.settings import settings
 from tasks.stack import airflow, leftovers, ports, services, stack
 from tasks.stack.home import Home
 from tasks.stack.services import AIRFLOW, CORE, SERVICES, Stack
 from tasks.stack.status import running as all_run
 from tasks.stack.status import status
 from tasks.stack.supervisor import Supervisor
-from tests.conftest import use_home
+from tests.conftest import state_folder
 from tests.waiting import of_living, pid_once, until
 
 pytestmark = pytest.mark.stack
@@ -30,19 +29,9 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    before = os.environ.get("MLOPS_HOME")
-    root = tmp_path_factory.mktemp("airflow")
-    use_home(root)
-    try:
+    with state_folder(tmp_path_factory.mktemp("airflow")) as home:
         stack.start()
-        home = Home(root)
         yield Stack(home, ports.load(home))
-    finally:
-        stack.down(wipe=True)
-        os.environ.pop("MLOPS_HOME")
-        if before is not None:
-            os.environ["MLOPS_HOME"] = before
-        settings.cache_clear()
 
 
 def pid_of(running: Stack, name: str) -> int:

@@ -17,7 +17,7 @@ from tasks.errors import UnavailableError, UserError
 from tasks.settings import REPOSITORY, settings
 from tasks.stack import ports, stack
 from tasks.stack.home import Home
-from tests.conftest import use_home
+from tests.conftest import state_folder
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
@@ -28,18 +28,9 @@ COMMAND = (sys.executable, "-P", "-m", "tasks.cli")
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A stack without MLflow and Airflow."""
-    before = os.environ.get("MLOPS_HOME")
-    root = tmp_path_factory.mktemp("commands")
-    use_home(root)
-    try:
+    with state_folder(tmp_path_factory.mktemp("commands")) as home:
         stack.start(only=("postgres", "store", "gateway"))
-        yield Home(root)
-    finally:
-        stack.down(wipe=True)
-        os.environ.pop("MLOPS_HOME")
-        if before is not None:
-            os.environ["MLOPS_HOME"] = before
-        settings.cache_clear()
+        yield home
 
 
 def run(*args: str, typed: str | None = None) -> Result:
