@@ -18,7 +18,6 @@ from tasks.settings import REPOSITORY, settings
 from tasks.stack import ports, stack
 from tasks.stack.home import Home
 from tests.conftest import state_folder
-from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -151,13 +150,3 @@ def test_errors_have_an_exit_code_and_a_way_out(home: Home) -> None:
     assert "cannot be written" in " ".join(shown.stderr.split())
     assert "MLOPS_HOME" in shown.stderr
     assert "Traceback" not in shown.stderr
-
-
-@pytest.mark.stack
-def test_up_in_the_background(home: Home) -> None:
-    assert run("up", "--no-wait").exit_code == 0
-    until(lambda: run("status").exit_code == 0, 300, "all services run")
-    shown = run("up")
-    assert shown.exit_code == 0
-    assert "runs already" in shown.stdout
-    assert run("doctor").exit_code == 0
