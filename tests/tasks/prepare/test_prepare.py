@@ -147,11 +147,14 @@ def test_the_same_inputs_are_the_same_snapshot_without_work(
     project.body["description"] = "in other words"
     project.body["search"]["trials"] = 5
 
-    def never(*_: object) -> None:
-        raise AssertionError
+    def refuse(*_: object) -> None:
+        raise InterruptedError
 
-    monkeypatch.setattr("tasks.prepare.make.read", never)
+    monkeypatch.setattr("tasks.prepare.make.pieces", refuse)
     assert project.manifest() == first
+    project.table.loc[0, "a"] = 0.5
+    with pytest.raises(InterruptedError):  # other rows are read
+        project.manifest()
 
 
 def test_the_address_changes_with_what_decides_the_rows(project: Project) -> None:
