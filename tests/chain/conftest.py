@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from tasks.cli import application
 from tasks.orchestrator import Airflow
 from tasks.pipeline.load import load
 from tasks.settings import REPOSITORY, settings
-from tasks.stack import stack
 from tests.conftest import state_folder
 from tests.waiting import until
 
@@ -66,6 +67,11 @@ class Chain:
         return str(made()[0]["slot"]["run_id"])
 
 
+def command(*words: str) -> Result:
+    """The command line, in this process."""
+    return CliRunner().invoke(application(), words)
+
+
 def mlops(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """The command line, against this stack."""
     return subprocess.run(
@@ -91,7 +97,9 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         state_folder(tmp_path_factory.mktemp("chain")) as home,
     ):
         patch.setenv("MLOPS_PIPELINES", str(folder))
-        stack.start()
+        # By a process of its own; that `stack.start` does it too is seen after each `down`.
+        assert command("up", "--no-wait").exit_code == 0
+        until(lambda: command("status").exit_code == 0, 300, "all services run")
         settings.cache_clear()
         assert load("diabetes_progression")
         yield Chain(home.root, Airflow())

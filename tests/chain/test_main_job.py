@@ -8,11 +8,13 @@ import subprocess
 import sys
 
 import httpx
+import psutil
 import pytest
 
 from tasks import tracking
 from tasks.settings import REPOSITORY, settings
-from tasks.stack import stack
+from tasks.stack import leftovers, stack
+from tasks.stack.home import Home
 from tests.chain.conftest import Chain, mlops
 from tests.chain.endpoint import kinds, served
 from tests.waiting import until
@@ -277,9 +279,14 @@ def test_ctrl_c_in_a_demo_stops_its_run_and_leaves_the_stack(chain: Chain, first
     assert mlops("status").returncode == 0
 
 
-def test_down_and_up_serves_the_same_version_again(chain: Chain, first: dict) -> None:
+def test_down_leaves_no_process_and_up_serves_the_same_version_again(
+    chain: Chain, first: dict
+) -> None:
     before = served(NAME)
     assert before is not None
-    stack.down(report=lambda _: None)
+    ours = leftovers.find(Home(chain.home))
+    assert stack.down(report=lambda _: None)
+    _, alive = psutil.wait_procs(ours, timeout=0)
+    assert not alive
     stack.start(report=lambda _: None)
     until(lambda: served(NAME) == before, 120, "the champion is served again")

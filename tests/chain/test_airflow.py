@@ -8,38 +8,29 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from typer.testing import CliRunner, Result
 
-from tasks.cli import application
 from tasks.stack import airflow, leftovers, ports, services, stack
 from tasks.stack.home import Home
 from tasks.stack.services import AIRFLOW, CORE, SERVICES, Stack
 from tasks.stack.status import running as all_run
 from tasks.stack.status import status
 from tasks.stack.supervisor import Supervisor
-from tests.conftest import state_folder
+from tests.chain.conftest import Chain, command
 from tests.waiting import of_living, pid_once, until
 
 pytestmark = pytest.mark.stack
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with state_folder(tmp_path_factory.mktemp("airflow")) as home:
-        # By a process of its own: a start by this one is what tests/chain begins with.
-        assert command("up", "--no-wait").exit_code == 0
-        until(lambda: command("status").exit_code == 0, 300, "all services run")
-        yield Stack(home, ports.load(home))
-
-
-def command(*words: str) -> Result:
-    return CliRunner().invoke(application(), words)
+@pytest.fixture
+def running(chain: Chain) -> Stack:
+    """Home, ports and secrets of the stack that all of these folder's tests share."""
+    home = Home(chain.home)
+    return Stack(home, ports.load(home))
 
 
 def pid_of(running: Stack, name: str) -> int:
@@ -128,6 +119,8 @@ def test_the_pool_has_a_slot_a_core_and_a_users_change_stays(running: Stack) -> 
     assert request(running, "PATCH", f"{path}?update_mask=slots", change, key)[0] == 200
     stack.start()
     assert request(running, "GET", path, token=key)[1]["slots"] == 1
+    back = change | {"slots": airflow.cores()}
+    assert request(running, "PATCH", f"{path}?update_mask=slots", back, key)[0] == 200
 
 
 def test_no_plugin_fails_to_load(running: Stack) -> None:
@@ -169,14 +162,6 @@ def test_nothing_of_a_killed_program_stays_in_the_way_of_the_next(
     until(lambda: not of_living(psutil.Process.cmdline, family), 20, "all of it is gone")
     until(lambda: pid_of(running, name) not in (0, killed.pid), 60, "the next one runs")
     until(lambda: all_run(status()), 180, "it is healthy again")
-
-
-def test_down_leaves_no_process(running: Stack) -> None:
-    """The last one: the others need the stack."""
-    ours = leftovers.find(running.home)
-    assert stack.down()
-    _, alive = psutil.wait_procs(ours, timeout=0)
-    assert not alive
 
 
 def test_every_process_has_the_same_keys_and_its_dags(tmp_path: Path) -> None:
