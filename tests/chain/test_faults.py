@@ -123,7 +123,7 @@ BY_TWO_SLOTS = (
 """One slot is struck while the other goes on, then both at once."""
 BY_ONE_SLOT = tuple(fault for fault in FAULTS if fault not in BY_TWO_SLOTS)
 """While the last of them lasts, the search comes to its end."""
-TRIALS = {1: 36, 2: 48}
+TRIALS = {1: 36, 2: 32}
 
 
 CASES = [
