@@ -1,4 +1,4 @@
-"""Real servers for the tests, in a state folder that goes with the session."""
+"""Real servers for the tests, in a state folder that is removed after the session."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.stack.home import Home
 
 
 def forget() -> None:
-    """Forget the settings and the clients that were made with them."""
+    """Clear the cached settings and the clients that were made from them."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow.set_tracking_uri puts it there
     settings.cache_clear()
     store_module.client.cache_clear()
@@ -25,16 +25,16 @@ def forget() -> None:
 
 
 def unused_ports(count: int = 5) -> list[int]:
-    """Ports that nobody listens on, none of them twice."""
-    found: set[int] = set()
-    while len(found) < count:
-        found.add(ports.unused())
-    return list(found)
+    """Distinct ports on which nobody listens."""
+    numbers: set[int] = set()
+    while len(numbers) < count:
+        numbers.add(ports.unused())
+    return list(numbers)
 
 
 @contextmanager
 def state_folder(root: Path) -> Iterator[Home]:
-    """Make the settings those of the stack in `root`, on ports of its own; end and remove it."""
+    """Point the settings at a stack in `root`, on its own ports; remove it at the end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLOPS_HOME", str(root))
         forget()

@@ -1,4 +1,4 @@
-"""Work in a process of its own that dies at one of its steps, as by kill -9."""
+"""Run work in a separate process that dies at one of its steps, as by SIGKILL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from tasks.errors import MlopsError
 from tasks.settings import settings
 
-# Children start from a clean process that has the imports, never as forks of pytest.
+# Processes start from a clean server that has the imports, not as forks of pytest.
 _processes = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 _processes.set_forkserver_preload(["tasks.promote", "tasks.deploy"])
 
@@ -24,17 +24,17 @@ OK, CONFLICT, DIED = 0, 5, 77
 
 @dataclass(frozen=True)
 class Death:
-    """Where a process dies: before or after a call of one of these steps."""
+    """Where the process dies: before or after it calls one of these steps."""
 
     steps: tuple[str, ...]
     """As `module:name.of.function`."""
     before: bool = False
     spared: int = 0
-    """So many calls of the steps go well."""
+    """The number of calls that succeed first."""
 
 
 def start(work: Callable[..., object], *arguments: Any, death: Death | None = None) -> BaseProcess:
-    """Start `work(*arguments)` with this process's settings."""
+    """Start `work(*arguments)` in a process with the same settings."""
     environment = {key: text for key, text in os.environ.items() if key.startswith("MLOPS_")}
     process = _processes.Process(
         target=_run, args=(work, arguments, environment, death), daemon=True
@@ -44,7 +44,7 @@ def start(work: Callable[..., object], *arguments: Any, death: Death | None = No
 
 
 def code(process: BaseProcess, seconds: float = 60) -> int | None:
-    """The exit code of a process that ends in time."""
+    """Wait for the process; returns its exit code, or `None` if it is still running."""
     process.join(seconds)
     return process.exitcode
 

@@ -28,7 +28,7 @@ MARKS = {
     "faults": "faults and not docker",
 }
 OPTIONS = {
-    # Two workers with servers of their own: these tests mostly wait.
+    # Two workers, each with its own servers: these tests mostly wait.
     "unit": ("-n", "2", "--dist", "loadfile"),
 }
 SUITES = ("lint", *MARKS)
@@ -46,7 +46,7 @@ def test(
     ] = None,
     full: Annotated[
         bool,
-        typer.Option("--full", help="strike each fault in a run of its own, at every step"),
+        typer.Option("--full", help="run the full matrix of faults, each in its own run"),
     ] = False,
 ) -> None:
     """Run the checks and tests; without a name, `lint` and `unit` (about ten minutes)."""
@@ -65,7 +65,7 @@ def test(
 
 
 def commands(name: str, *, full: bool) -> tuple[tuple[str, ...], ...]:
-    """What Python runs for a suite."""
+    """Arguments of the Python processes that make up a suite."""
     if name == "lint":
         return LINT
     marks = MARKS[name] if full else f"{MARKS[name]} and not full"

@@ -97,7 +97,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         state_folder(tmp_path_factory.mktemp("chain")) as home,
     ):
         patch.setenv("MLOPS_PIPELINES", str(folder))
-        # By a process of its own; that `stack.start` does it too is seen after each `down`.
+        # In a separate process. Tests that stop the stack start it again with `stack.start`.
         assert command("up", "--no-wait").exit_code == 0
         until(lambda: command("status").exit_code == 0, 300, "all services run")
         settings.cache_clear()

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def running(chain: Chain) -> Stack:
-    """Home, ports and secrets of the stack that all of these folder's tests share."""
+    """Home, ports and secrets of the stack that all tests of this folder share."""
     home = Home(chain.home)
     return Stack(home, ports.load(home))
 

@@ -1,4 +1,4 @@
-"""A search under faults: the DAG run ends in success by itself, nothing is lost or done twice."""
+"""A search under faults: its DAG run succeeds unaided; no trial is lost or recorded twice."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 NAME = "steady"
 AWAY_S = 60
 GOES_ON_S = 180
-"""A minute on a quiet machine; CI runs the containers' suite beside this one."""
+"""Usually less than a minute; longer when CI runs the Docker suite at the same time."""
 
 
 def children() -> list[psutil.Process]:
-    """The processes that fit trials, anywhere under this stack's scheduler."""
+    """The processes that fit trials, anywhere below this stack's scheduler."""
     program = supervisor.programs()["airflow-scheduler"]
-    found = []
+    fitting = []
     with suppress(psutil.NoSuchProcess):
         for process in psutil.Process(program.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 if "tasks.search.child" in " ".join(process.cmdline()):
-                    found.append(process)
-    return found
+                    fitting.append(process)
+    return fitting
 
 
 def tries() -> list[dict[str, psutil.Process]]:
-    """Each slot's try: the trial's child, its task, Airflow's worker that supervises the task."""
-    found = []
+    """The processes of each slot: the trial's child, its task, and the task's Airflow worker."""
+    slots = []
     for child in children():
         with suppress(psutil.NoSuchProcess):
             task = child.parent()
             watcher = task and task.parent()
             if task and watcher:
-                found.append({"child": child, "task": task, "watcher": watcher})
-    return found
+                slots.append({"child": child, "task": task, "watcher": watcher})
+    return slots
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether this very process runs; one that only waits to be reaped does not."""
+    """Whether this process still runs; a zombie does not."""
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
@@ -73,14 +73,14 @@ def kill_program(name: str) -> Callable[[object], None]:
 def away(name: str) -> Callable[[object], None]:
     def fault(_: object) -> None:
         supervisor.stop_program(name)
-        time.sleep(AWAY_S)  # the outage itself, not a wait for something
+        time.sleep(AWAY_S)  # the length of the outage, not a wait for a condition
         supervisor.start_program(name)
 
     return fault
 
 
 def kill_everything(_: object) -> None:
-    """kill -9 of supervisord and of every process under it, then `up`."""
+    """Kill supervisord and every process below it with SIGKILL, then start the stack."""
     top = psutil.Process(supervisor.pid())
     for process in [top, *top.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
@@ -113,16 +113,16 @@ GONE = {
     "kill the scheduler": ALL,
     "kill the whole stack": ALL,
 }
-"""Who of the struck try must be gone while the run still goes on."""
+"""Which processes of the struck slot must end while the run continues."""
 
 
 BY_TWO_SLOTS = (
     "kill the task process", "kill Airflow's supervisor of the task", "kill the scheduler",
     "kill the whole stack",
 )  # fmt: skip
-"""One slot is struck while the other goes on, then both at once."""
+"""The first fault hits one slot while the other continues; the rest hit both."""
 BY_ONE_SLOT = tuple(fault for fault in FAULTS if fault not in BY_TWO_SLOTS)
-"""While the last of them lasts, the search comes to its end."""
+"""The search ends during the last one."""
 TRIALS = {1: 36, 2: 32}
 
 
@@ -135,15 +135,15 @@ CASES = [
         for fault in faults
     ),
 ]
-"""So many slots, and the faults that strike one search in turn; in the whole matrix one each.
+"""The number of slots, and the faults that strike one search in turn.
 
-A server that is gone is gone for two slots as for one.
+The full matrix has a search for each fault. Two slots add nothing where a server fails.
 """
 
 
 @pytest.fixture(scope="module")
 def undisturbed(chain: Chain) -> dict[int, tuple]:
-    """The trials of an uninterrupted search with one slot, without Airflow."""
+    """The trials of an undisturbed search with one slot, run without Airflow."""
     overrides = Overrides(trials=TRIALS[1], slots=1, force=True)
     (slot,) = prepare(NAME, f"train__{NAME}/undisturbed", overrides).slots
     search(slot)
@@ -152,7 +152,7 @@ def undisturbed(chain: Chain) -> dict[int, tuple]:
 
 @pytest.fixture
 def nobody_left(chain: Chain) -> Iterator[None]:
-    """After the run no process fits a trial any more."""
+    """After the run, no process fits a trial."""
     yield
     until(lambda: not children(), 60, "the last trial's child is gone")
 
@@ -170,14 +170,14 @@ def test_a_search_survives(
     struck: list[psutil.Process] = []
     for fault in faults:
         recorded, processes = survived(search_id, fault, trials)
-        before = recorded | before  # as each was when it was first seen
+        before = recorded | before  # each as it was first seen
         struck += processes
     assert chain.finish(NAME, run) == "success"
     after = rows(search_id)
     assert sorted(after) == list(range(trials))
     assert {tid: after[tid] for tid in before} == before, "a recorded trial ran again"
     assert_published_once(NAME, search_id, trials)
-    until(lambda: not any(map(alive, struck)), 60, "no process of an old try lives on")
+    until(lambda: not any(map(alive, struck)), 60, "all struck processes have ended")
     if slots == 1:
         assert {tid: row[0] for tid, row in after.items()} == {
             tid: row[0] for tid, row in undisturbed.items()
@@ -187,14 +187,21 @@ def test_a_search_survives(
 def survived(
     search_id: str, fault: str, trials: int
 ) -> tuple[dict[int, tuple], list[psutil.Process]]:
-    """Strike the search and see it go on; returns the recorded trials and the tries of before."""
-    struck = until(tries, GOES_ON_S, f"a trial is fitted before: {fault}")
+    """Strike the search and wait until it continues.
+
+    Returns the trials recorded before the fault, and the processes that ran before it.
+    """
+    struck = until(tries, GOES_ON_S, f"a trial is fitted before {fault!r}")
     before = rows(search_id)
-    assert len(before) < trials, f"the search ended before: {fault}"
+    assert len(before) < trials, f"the search ended before {fault!r}"
 
     FAULTS[fault](struck[0])
 
-    until(lambda: len(rows(search_id)) > len(before), GOES_ON_S, f"it goes on after: {fault}")
+    until(
+        lambda: len(rows(search_id)) > len(before),
+        GOES_ON_S,
+        f"it continues after {fault!r}",
+    )
     gone = [struck[0][who] for who in GONE.get(fault, ())]
-    until(lambda: not any(map(alive, gone)), GOES_ON_S, f"what was struck is gone: {fault}")
+    until(lambda: not any(map(alive, gone)), GOES_ON_S, f"the struck processes end after {fault!r}")
     return before, [slot[who] for slot in struck for who in ("child", "task")]

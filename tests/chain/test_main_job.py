@@ -186,11 +186,11 @@ BAD = {
     "missing column": "z",
     "one value": "y",
 }
-"""Mistakes, and what the reason of the failure names."""
+"""Mistakes, and a word from the reason that the failure gives."""
 
 
 def bad_file(folder: Path, trouble: str) -> str:
-    """Write a pipeline file with a mistake of its own or of its data; returns its name."""
+    """Write a pipeline file with a mistake in the file or its data; returns its name."""
     name = "bad_" + trouble.replace(" ", "_")
     source = '{uri: "file://rows.csv"}'
     extra, columns = "", "{x: {}, y: {}}"
@@ -212,7 +212,7 @@ def bad_file(folder: Path, trouble: str) -> str:
 
 @pytest.fixture(scope="module")
 def bad_runs(chain: Chain) -> dict[str, tuple[str, str]]:
-    """A run of each bad file, all begun at once: the mistake -> pipeline and DAG run."""
+    """Runs of all bad files, started together: mistake -> pipeline name and DAG run id."""
     folder = settings().pipelines
     (folder / "rows.csv").write_text("x,y\n" + "\n".join(f"{i},{i % 7}" for i in range(100)))
     (folder / "flat.csv").write_text("x,y\n" + "\n".join(f"{i},1" for i in range(100)))
@@ -266,7 +266,7 @@ def test_a_second_demo_keeps_the_version_and_predicts(chain: Chain, first: dict)
     assert shown.returncode == 0, shown.stderr
     for part in ("leaderboard", "decision", "endpoint", "curl -s", "predictions", "Airflow"):
         assert part in shown.stdout
-    again = mlops("demo", "--set", "trials=12")  # as the champion was made
+    again = mlops("demo", "--set", "trials=12")  # the same inputs as the champion's
     assert again.returncode == 0, again.stderr
     assert "stays champion" in again.stdout
     command = again.stdout[again.stdout.index("curl -s") :].partition("where everything")[0]

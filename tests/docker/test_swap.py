@@ -250,7 +250,7 @@ OWN_STEPS = (
     "tasks.serving.container:ContainerTarget.start",
     "tasks.serving.container:ContainerTarget.stop",
 )
-"""Those that differ from a process's, whose every step tests/tasks/test_deploy.py strikes."""
+"""Steps specific to containers. tests/tasks/test_deploy.py kills after each of the others."""
 OTHER_STEPS = (
     "tasks.serving.container:ContainerTarget.wait_ready",
     "tasks.deploy:smoke.check",

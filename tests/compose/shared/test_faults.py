@@ -30,7 +30,7 @@ from tests.waiting import pid_once, until
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(2400)]
 
 TRIALS = 60
-"""By one slot: what is struck are services, and a second slot would cost as much again."""
+"""Run by one slot: the faults strike services, and a second slot would double the CPU time."""
 SERVICES = (
     "docker-filter", "gateway", "minio", "mlflow", "postgres", "airflow-api-server",
     "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler",
@@ -111,7 +111,7 @@ def assert_no_orphans(project: Project, chain: Chain, version: int) -> None:
 
 
 def strike_all_in_turn(project: Project, search: str) -> None:
-    """Kill each service once, see the search go on each time, then kill all of them at once."""
+    """Kill each service and wait until the search continues; then kill all services at once."""
     for service in SERVICES:
         until(lambda: rows(search), 120, "trials are recorded")
         before = rows(search)
@@ -135,8 +135,8 @@ def test_a_run_survives_its_services_its_store_and_its_engine(
 
     until(lambda: len(rows(search)) == TRIALS, 600, "all trials are recorded")
     recorded = rows(search)
-    project.compose("stop", "minio")  # which the next steps need
-    time.sleep(AWAY_S)  # the outage itself, not a wait for something
+    project.compose("stop", "minio")  # the next steps need it
+    time.sleep(AWAY_S)  # the length of the outage, not a wait for a condition
     project.compose("start", "minio")
 
     until(lambda: chain.tasks(NAME, run).get("build") == "running", 400, "the build begins")

@@ -69,14 +69,14 @@ def start_by_process(home: Home, program: str = START, **options: object) -> sub
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A state folder that tests share, each of which starts or stops what it needs."""
+    """A state folder shared by tests; each starts or stops what it needs."""
     with state_folder(tmp_path_factory.mktemp("used")) as home:
         yield home
 
 
 @pytest.fixture
 def stopped(used: Home) -> Home:
-    """The shared state folder, in which nothing runs."""
+    """The shared state folder with nothing running."""
     stack.down()
     return used
 
