@@ -29,7 +29,7 @@ from tests.waiting import pid_once, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(2400)]
 
-TRIALS = 60
+TRIALS = 90
 """Run by one slot: the faults strike services, and a second slot would double the CPU time."""
 SERVICES = (
     "docker-filter", "gateway", "minio", "mlflow", "postgres", "airflow-api-server",
