@@ -225,7 +225,7 @@ def test_bad_input_fails_in_prepare_without_a_second_try(
     chain: Chain, bad_runs: dict[str, tuple[str, str]], trouble: str
 ) -> None:
     name, run = bad_runs[trouble]
-    assert chain.finish(name, run, timeout=60) == "failed"
+    assert chain.finish(name, run, timeout=120) == "failed"
     (prepare,) = [t for t in chain.airflow.tasks(f"train__{name}", run) if t.task == "prepare"]
     assert prepare.state == "failed"
     assert prepare.try_number == 1
