@@ -1,9 +1,10 @@
-"""Real servers for the tests, in a state folder that goes with the session."""
+"""Real servers for the tests, in a state folder that is removed after the session."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tasks.stack.embedded.home import Home
 
 
 def forget() -> None:
-    """Forget the settings and the clients that were made with them."""
+    """Clear the cached settings and the clients that were made from them."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow.set_tracking_uri puts it there
     settings.cache_clear()
     store_module.client.cache_clear()
@@ -24,37 +25,35 @@ def forget() -> None:
 
 
 def unused_ports(count: int = 5) -> list[int]:
-    """Ports that nobody listens on, none of them twice."""
-    found: set[int] = set()
-    while len(found) < count:
-        found.add(ports.unused())
-    return list(found)
+    """Distinct ports on which nobody listens."""
+    numbers: set[int] = set()
+    while len(numbers) < count:
+        numbers.add(ports.unused())
+    return list(numbers)
 
 
-def use_home(root: Path) -> None:
-    """Make the settings of this process those of the stack in `root`, on ports of its own."""
-    os.environ["MLOPS_HOME"] = str(root)
+@contextmanager
+def state_folder(root: Path) -> Iterator[Home]:
+    """Point the settings at a stack in `root`, on its own ports; remove it at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLOPS_HOME", str(root))
+        forget()
+        home = Home(root)
+        home.create()
+        ports.save(home, ports.Ports(*unused_ports()))
+        try:
+            yield home
+        finally:
+            lifecycle.down(wipe=True)
     forget()
-    home = Home(root)
-    home.create()
-    ports.save(home, ports.Ports(*unused_ports()))
 
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """PostgreSQL with its roles and tables."""
-    before = os.environ.get("MLOPS_HOME")
-    use_home(tmp_path_factory.mktemp("home"))
-    try:
+    with state_folder(tmp_path_factory.mktemp("home")):
         lifecycle.start(only=("postgres",))
         yield settings()
-    finally:
-        lifecycle.down(wipe=True)
-        if before is None:
-            os.environ.pop("MLOPS_HOME")
-        else:
-            os.environ["MLOPS_HOME"] = before
-        forget()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Waiting for a condition, a bounded time."""
+"""Waiting for a condition, for a bounded time."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ T = TypeVar("T")
 
 
 def until(holds: Callable[[], T], timeout: float, what: str) -> T:
-    """Poll until `holds()`, and return that; a server that does not answer is no answer.
+    """Poll until `holds()` is true and return its value; an unavailable server counts as false.
 
-    The longer it takes the more rarely it asks, as each question costs the asked their time.
+    The pauses grow with the waiting time, because each question costs the asked process CPU time.
     """
     began = time.monotonic()
     while True:
         try:
-            if found := holds():
-                return found
+            if value := holds():
+                return value
         except (UnavailableError, httpx.TransportError):
             pass
         waited = time.monotonic() - began
         if waited > timeout:
-            raise AssertionError(f"waited {timeout} s in vain until {what}")
+            raise AssertionError(f"Timed out after {timeout} s waiting until {what}.")
         time.sleep(min(0.1 + waited / 40, 0.6))
 
 
 def pid_once(read: Callable[[], int | None], what: str) -> int:
-    """Wait for a process's id: to signal 0 instead would strike the tests' own group."""
+    """Wait for a process's id. A signal to the id 0 would strike the tests' own process group."""
     return until(lambda: read() or 0, 60, f"{what} runs")
 
 
 def of_living(read: Callable[[psutil.Process], T], processes: Iterable[psutil.Process]) -> list[T]:
-    """What is read of each process, but for those that end meanwhile."""
-    found = []
+    """What `read` returns for each process; those that have ended are left out."""
+    values = []
     for process in processes:
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
-            found.append(read(process))
-    return found
+            values.append(read(process))
+    return values

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from tasks.base.settings import REPOSITORY, settings
+from tasks.cli import application
 from tasks.clients.orchestrator import Airflow
 from tasks.pipeline.load import load
-from tasks.stack.embedded import lifecycle
-from tests.conftest import forget, use_home
+from tests.conftest import state_folder
 from tests.waiting import until
 
 PIPELINES = Path(__file__).parent / "pipelines"
@@ -66,6 +67,11 @@ class Chain:
         return str(made()[0]["slot"]["run_id"])
 
 
+def command(*words: str) -> Result:
+    """The command line, in this process."""
+    return CliRunner().invoke(application(), words)
+
+
 def mlops(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """The command line, against this stack."""
     return subprocess.run(
@@ -82,23 +88,19 @@ def mlops(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     """The running stack; its pipelines are the shipped one and those beside this file."""
-    before = {name: os.environ.get(name) for name in ("MLOPS_HOME", "MLOPS_PIPELINES")}
-    home = tmp_path_factory.mktemp("chain")
     folder = tmp_path_factory.mktemp("pipelines")
     for source in (REPOSITORY / "pipelines", PIPELINES):
         for file in source.glob("*.*"):
             shutil.copy(file, folder)
-    os.environ["MLOPS_PIPELINES"] = str(folder)
-    use_home(home)
-    try:
-        lifecycle.start()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        state_folder(tmp_path_factory.mktemp("chain")) as home,
+    ):
+        patch.setenv("MLOPS_PIPELINES", str(folder))
+        # In a separate process. Tests that stop the stack start it again with `stack.start`.
+        assert command("up", "--no-wait").exit_code == 0
+        until(lambda: command("status").exit_code == 0, 300, "all services run")
         settings.cache_clear()
         assert load("diabetes_progression")
-        yield Chain(home, Airflow())
-    finally:
-        lifecycle.down(wipe=True)
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        forget()
+        yield Chain(home.root, Airflow())
+    settings.cache_clear()

@@ -1,4 +1,4 @@
-"""What a search has left behind: its rows in the table, its child runs in MLflow."""
+"""A search's records: its rows in the trial table and its child runs in MLflow."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def rows(search: str) -> dict[int, tuple]:
 
 
 def assert_published_once(name: str, search: str, trials: int) -> None:
-    """Each trial is one ended child run, and nothing else is a child."""
-    found = tracking.client().search_runs(
+    """Each trial has exactly one child run, which has ended; there are no other child runs."""
+    children = tracking.client().search_runs(
         [tracking.experiment(name)], f"tags.`{tracking.PARENT}` = '{search}'", max_results=1000
     )
-    assert sorted(int(r.data.tags[tracking.TRIAL]) for r in found) == list(range(trials))
-    assert {r.info.status for r in found} <= {"FINISHED", "FAILED", "KILLED"}
+    assert sorted(int(r.data.tags[tracking.TRIAL]) for r in children) == list(range(trials))
+    assert {r.info.status for r in children} <= {"FINISHED", "FAILED", "KILLED"}
     assert tracking.client().get_run(search).info.status == "FINISHED"

@@ -6,13 +6,16 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tasks.base.settings import REPOSITORY, settings
 from tasks.clients import tracking
-from tasks.stack.embedded import lifecycle
+from tasks.stack.embedded import leftovers, lifecycle
+from tasks.stack.embedded.home import Home
 from tests.chain.conftest import Chain, mlops
 from tests.chain.endpoint import kinds, served
 from tests.waiting import until
@@ -177,14 +180,18 @@ def test_mistakes_are_named_with_exit_code_2(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "trouble", ["unknown key", "wrong checksum", "missing column", "one value"]
-)
-def test_bad_input_fails_in_prepare_without_a_second_try(chain: Chain, trouble: str) -> None:
-    folder = settings().pipelines
+BAD = {
+    "unknown key": "nonsense",
+    "wrong checksum": "sha256",
+    "missing column": "z",
+    "one value": "y",
+}
+"""Mistakes, and a word from the reason that the failure gives."""
+
+
+def bad_file(folder: Path, trouble: str) -> str:
+    """Write a pipeline file with a mistake in the file or its data; returns its name."""
     name = "bad_" + trouble.replace(" ", "_")
-    (folder / "rows.csv").write_text("x,y\n" + "\n".join(f"{i},{i % 7}" for i in range(100)))
-    (folder / "flat.csv").write_text("x,y\n" + "\n".join(f"{i},1" for i in range(100)))
     source = '{uri: "file://rows.csv"}'
     extra, columns = "", "{x: {}, y: {}}"
     if trouble == "unknown key":
@@ -200,15 +207,30 @@ def test_bad_input_fails_in_prepare_without_a_second_try(chain: Chain, trouble: 
         f"  task: regression\n  columns: {columns}\n"
         f"search: {{trials: 1, space: {{estimator: linear}}}}\nmetric: rmse\n{extra}"
     )
-    run = chain.train(name)
-    assert chain.finish(name, run, timeout=60) == "failed"
+    return name
+
+
+@pytest.fixture(scope="module")
+def bad_runs(chain: Chain) -> dict[str, tuple[str, str]]:
+    """Runs of all bad files, started together: mistake -> pipeline name and DAG run id."""
+    folder = settings().pipelines
+    (folder / "rows.csv").write_text("x,y\n" + "\n".join(f"{i},{i % 7}" for i in range(100)))
+    (folder / "flat.csv").write_text("x,y\n" + "\n".join(f"{i},1" for i in range(100)))
+    names = {trouble: bad_file(folder, trouble) for trouble in BAD}
+    return {trouble: (name, chain.train(name)) for trouble, name in names.items()}
+
+
+@pytest.mark.parametrize("trouble", BAD)
+def test_bad_input_fails_in_prepare_without_a_second_try(
+    chain: Chain, bad_runs: dict[str, tuple[str, str]], trouble: str
+) -> None:
+    name, run = bad_runs[trouble]
+    assert chain.finish(name, run, timeout=120) == "failed"
     (prepare,) = [t for t in chain.airflow.tasks(f"train__{name}", run) if t.task == "prepare"]
     assert prepare.state == "failed"
     assert prepare.try_number == 1
     (reason,) = chain.airflow.log_tail(f"train__{name}", run, prepare)
-    said = {"unknown key": "nonsense", "wrong checksum": "sha256", "missing column": "z",
-            "one value": "y"}[trouble]  # fmt: skip
-    assert said in reason
+    assert BAD[trouble] in reason
     assert tracking.find_run(name, tracking.NAME, name) is None
 
 
@@ -240,11 +262,11 @@ def test_links_lead_to_run_version_and_endpoint(chain: Chain, first: dict) -> No
 
 
 def test_a_second_demo_keeps_the_version_and_predicts(chain: Chain, first: dict) -> None:
-    shown = mlops("demo")
+    shown = mlops("demo", "--set", "trials=4", "--set", "force=true")
     assert shown.returncode == 0, shown.stderr
     for part in ("leaderboard", "decision", "endpoint", "curl -s", "predictions", "Airflow"):
         assert part in shown.stdout
-    again = mlops("demo")
+    again = mlops("demo", "--set", "trials=12")  # the same inputs as the champion's
     assert again.returncode == 0, again.stderr
     assert "stays champion" in again.stdout
     command = again.stdout[again.stdout.index("curl -s") :].partition("where everything")[0]
@@ -277,9 +299,14 @@ def test_ctrl_c_in_a_demo_stops_its_run_and_leaves_the_stack(chain: Chain, first
     assert mlops("status").returncode == 0
 
 
-def test_down_and_up_serves_the_same_version_again(chain: Chain, first: dict) -> None:
+def test_down_leaves_no_process_and_up_serves_the_same_version_again(
+    chain: Chain, first: dict
+) -> None:
     before = served(NAME)
     assert before is not None
-    lifecycle.down(report=lambda _: None)
+    ours = leftovers.find(Home(chain.home))
+    assert lifecycle.down(report=lambda _: None)
+    _, alive = psutil.wait_procs(ours, timeout=0)
+    assert not alive
     lifecycle.start(report=lambda _: None)
     until(lambda: served(NAME) == before, 120, "the champion is served again")

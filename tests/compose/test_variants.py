@@ -20,7 +20,7 @@ from tests.waiting import pid_once, until
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(2400)]
 
 DOMAIN = "models.example.com"
-TRIALS = 30
+TRIALS = 20
 # What a stack in use has before its login is switched on: the experiment of the run below.
 BEFORE = f"""
 from mlflow import MlflowClient

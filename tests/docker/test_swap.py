@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 
 from tasks import build, deploy
 from tasks.base.errors import RunFailedError
-from tasks.base.settings import Settings, settings
+from tasks.base.settings import Settings
 from tasks.clients import tracking
 from tasks.pipeline.schema import Serving
 from tasks.records import ledger, registry
@@ -23,6 +21,8 @@ from tasks.serving.targets import container, engine, image
 from tasks.serving.targets.container import ContainerTarget
 from tasks.serving.targets.process import ProcessTarget
 from tasks.stack.embedded import lifecycle
+from tests import deaths
+from tests.deaths import DIED, Death
 from tests.tasks.building import assert_rejected, decision
 from tests.tasks.serving import examples
 from tests.tasks.serving.clients import Clients
@@ -247,55 +247,41 @@ def test_mlflows_own_image(serve: Any) -> None:
     assert serving()[0] == 1
 
 
-STEPS = (
-    "image.build",
-    "container._create",
-    "container.ContainerTarget.start",
-    "container.ContainerTarget.wait_ready",
-    "deploy.smoke.check",
-    "deploy.upstreams.switch",
-    "deploy._wait_for_gateway",
-    "deploy._record",
-    "container.ContainerTarget.stop",
-    "container.ContainerTarget.clean",
+OWN_STEPS = (
+    "tasks.serving.targets.image:build",
+    "tasks.serving.targets.container:_create",
+    "tasks.serving.targets.container:ContainerTarget.start",
+    "tasks.serving.targets.container:ContainerTarget.stop",
+)
+"""Steps specific to containers. tests/tasks/test_deploy.py kills after each of the others."""
+OTHER_STEPS = (
+    "tasks.serving.targets.container:ContainerTarget.wait_ready",
+    "tasks.deploy:smoke.check",
+    "tasks.deploy:upstreams.switch",
+    "tasks.deploy:_wait_for_gateway",
+    "tasks.deploy:_record",
+    "tasks.serving.targets.container:ContainerTarget.clean",
 )
 
 
-def die_after(step: str, environment: dict[str, str]) -> None:
-    """Reconcile in this process, which ends at once when the step is done."""
-    os.environ.update(environment)
-    settings.cache_clear()
-    name, *path, attribute = step.split(".")
-    owner: Any = globals()[name]
-    for part in path:
-        owner = getattr(owner, part)
-    real = getattr(owner, attribute)
-
-    def last(*args: Any, **kwargs: Any) -> None:
-        real(*args, **kwargs)
-        os._exit(9)
-
-    setattr(owner, attribute, last)
-    deploy.deployments.serving_of = lambda *_: patient()
+def reconcile_patiently() -> None:
+    deploy.serving_of = lambda *_: patient()
     deploy.reconcile(NAME, "killed")
-    os._exit(0)
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "steps", [OWN_STEPS, pytest.param(OTHER_STEPS, marks=pytest.mark.full)], ids=["own", "other"]
+)
 @pytest.mark.usefixtures("first")
-def test_a_kill_after_any_step_is_repaired(serve: Any) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tasks.deploy", "tasks.serving.targets.container"])
-    environment = {key: text for key, text in os.environ.items() if key.startswith("MLOPS_")}
+def test_a_kill_after_any_step_is_repaired(serve: Any, steps: tuple[str, ...]) -> None:
     serve(keep=0)  # so that each image is built again
     deploy.reconcile(NAME, "prepare")
-    for number, step in enumerate(STEPS):
+    for number, step in enumerate(steps):
         before, version = len(moves()), 2 - number % 2
         champion(version)
-        process = context.Process(target=die_after, args=(step, environment))
-        process.start()
-        process.join(300)
-        assert process.exitcode == 9, step
+        process = deaths.start(reconcile_patiently, death=Death((step,)))
+        assert deaths.code(process, 300) == DIED, step
         assert serving()[0] in (1, 2), step  # the endpoint is never without a server
         deploy.reconcile(NAME, "repair")
         assert serving() == (version, pytest.approx(PREDICTIONS[version], rel=1e-9)), step

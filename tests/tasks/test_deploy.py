@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +19,11 @@ from tasks.clients import tracking
 from tasks.records import ledger, registry
 from tasks.records.ledger import Entry
 from tasks.serving import endpoints
-from tasks.serving.targets import process
 from tasks.serving.targets.process import ProcessTarget
 from tasks.stack.embedded import lifecycle, supervisor
 from tasks.stack.embedded.home import Home
+from tests import deaths
+from tests.deaths import DIED, Death
 from tests.tasks.serving import examples
 from tests.tasks.serving.clients import Clients
 from tests.waiting import until
@@ -218,50 +217,27 @@ def test_two_at_once_are_one() -> None:
 
 
 STEPS = (
-    "champion.settle",
-    "ProcessTarget.start",
-    "ProcessTarget.wait_ready",
-    "smoke.check",
-    "upstreams.switch",
-    "site.write_routes",
-    "_wait_for_gateway",
-    "_record",
-    "model_files.forget",
-    "ProcessTarget.stop",
+    "tasks.deploy:champion.settle",
+    "tasks.serving.targets.process:ProcessTarget.start",
+    "tasks.serving.targets.process:ProcessTarget.wait_ready",
+    "tasks.deploy:smoke.check",
+    "tasks.deploy:upstreams.switch",
+    "tasks.deploy:site.write_routes",
+    "tasks.deploy:_wait_for_gateway",
+    "tasks.deploy:_record",
+    "tasks.deploy:model_files.forget",
+    "tasks.serving.targets.process:ProcessTarget.stop",
 )
-
-
-def die_after(step: str, home: str) -> None:
-    """Reconcile in this process, which ends at once when the step is done."""
-    os.environ["MLOPS_HOME"] = home
-    settings.cache_clear()
-    *path, attribute = step.split(".")
-    owner: Any = process if step.startswith("ProcessTarget") else deploy
-    for part in path:
-        owner = getattr(owner, part)
-    real = getattr(owner, attribute)
-
-    def last(*args: Any, **kwargs: Any) -> None:
-        real(*args, **kwargs)
-        os._exit(9)
-
-    setattr(owner, attribute, last)
-    deploy.reconcile(NAME, "killed")
-    os._exit(0)
 
 
 @pytest.mark.faults
 @pytest.mark.usefixtures("first")
 def test_a_kill_after_any_step_is_repaired() -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tasks.deploy"])
     for number, step in enumerate(STEPS):
         before, version = len(deployed()), 2 - number % 2
         champion(version)
-        process = context.Process(target=die_after, args=(step, str(settings().home)))
-        process.start()
-        process.join(120)
-        assert process.exitcode == 9, step
+        process = deaths.start(deploy.reconcile, NAME, "killed", death=Death((step,)))
+        assert deaths.code(process, 120) == DIED, step
         assert serving()[0] in (1, 2), step  # the endpoint is never without a server
         deploy.reconcile(NAME, "repair")
         assert serving() == (version, pytest.approx(PREDICTIONS[version], rel=1e-9)), step

@@ -17,7 +17,10 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 from sklearn.datasets import load_diabetes
+from typer.testing import CliRunner
 
+from tasks import project
+from tasks.base.errors import UserError
 from tasks.base.settings import REPOSITORY, Settings, settings
 from tasks.clients import tracking
 from tasks.evaluate import evaluate
@@ -246,10 +249,17 @@ def test_a_stopped_call_leaves_no_run_open(folder: Path) -> None:
     assert "RUNNING" not in {child.info.status for child in trials("stopped")}
 
 
+def test_a_mistake_is_named_with_exit_code_2(folder: Path) -> None:
+    done = step("train", "--pipeline", "stedy")
+    assert done.code == 2, done.errors
+    assert NAME in done.errors
+    assert "Traceback" not in done.errors
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("words", "meant"),
     [
-        (("train", "--pipeline", "stedy"), "steady"),
+        (("train", "--pipeline", "stedy"), NAME),
         (("train", "--pipeline", NAME, "--trails", "4"), "trials"),
         (("train", "--pipeline", NAME, "--trials", "0"), "trials"),
         (("search", "--run", "0" * 32), "There is no run"),
@@ -257,11 +267,12 @@ def test_a_stopped_call_leaves_no_run_open(folder: Path) -> None:
         (("evaluate", "--pipeline", NAME, "--part", "tests"), "tests"),
     ],
 )
-def test_mistakes_are_named(folder: Path, arguments: tuple[str, ...], message: str) -> None:
-    result = step(*arguments)
-    assert result.code == 2, result.errors
-    assert message in result.errors
-    assert "Traceback" not in result.errors
+def test_mistakes_are_the_users_to_mend(
+    folder: Path, trained: dict[str, Any], words: tuple[str, ...], meant: str
+) -> None:
+    error = CliRunner().invoke(project.app, words).exception
+    assert isinstance(error, UserError)
+    assert meant in f"{error.what} {error.why} {error.fix}"
 
 
 def test_a_local_tracking_store_is_refused(clone: Path, tmp_path: Path) -> None:

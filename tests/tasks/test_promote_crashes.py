@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,22 +11,20 @@ from typing import Any
 import pytest
 
 from tasks import promote
-from tasks.base.errors import ConflictError, MlopsError, UnavailableError
-from tasks.base.settings import Settings, settings
+from tasks.base.errors import ConflictError, UnavailableError
+from tasks.base.settings import Settings
 from tasks.clients import database, tracking
 from tasks.records import champion, ledger, registry
+from tests import deaths
+from tests.deaths import CONFLICT, DIED, OK, Death, code
 from tests.tasks.promotions import build, challenge, kinds, made, production
 
-# Children are forked from a clean process with the imports, never from pytest.
-processes = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-processes.set_forkserver_preload(["tasks.promote"])
-
-STEPS = (
-    "set_registered_model_alias",
-    "delete_registered_model_alias",
-    "set_model_version_tag",
+WRITES = (
+    "mlflow:MlflowClient.set_registered_model_alias",
+    "mlflow:MlflowClient.delete_registered_model_alias",
+    "mlflow:MlflowClient.set_model_version_tag",
+    "tasks.records.ledger:append",
 )
-OK, CONFLICT, KILLED = 0, 5, 77
 
 
 @pytest.fixture
@@ -37,43 +32,12 @@ def name(servers: Settings) -> str:
     return made()
 
 
-def child(work: str, arguments: tuple[Any, ...], home: str, dies_at: int | None) -> None:
-    """Promote, settle or roll back; die right before the `dies_at`th write."""
-    os.environ["MLOPS_HOME"] = home
-    settings.cache_clear()
-    count = 0
-
-    def counted(write: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*positional: Any, **named: Any) -> Any:
-            nonlocal count
-            if count == dies_at:
-                os._exit(KILLED)
-            count += 1
-            return write(*positional, **named)
-
-        return call
-
-    client = tracking.client()
-    for step in STEPS:
-        setattr(client, step, counted(getattr(client, step)))
-    ledger.append = counted(ledger.append)
-    try:
-        getattr(promote if work == "promote" else champion, work)(*arguments)
-    except MlopsError as err:
-        sys.exit(err.exit_code)
-
-
 def start(work: str, *arguments: Any, dies_at: int | None = None) -> BaseProcess:
-    process = processes.Process(
-        target=child, args=(work, arguments, os.environ["MLOPS_HOME"], dies_at), daemon=True
+    """A function of `tasks.promote` in a process, which dies right before its `dies_at`th write."""
+    death = None if dies_at is None else Death(WRITES, before=True, spared=dies_at)
+    return deaths.start(
+        getattr(promote if work == "promote" else champion, work), *arguments, death=death
     )
-    process.start()
-    return process
-
-
-def finish(process: BaseProcess) -> int | None:
-    process.join(60)
-    return process.exitcode
 
 
 def wait_for_lock(name: str, waiting: int) -> None:
@@ -100,7 +64,7 @@ def queued(name: str, *calls: tuple[Any, ...]) -> list[int | None]:
         for number, call in enumerate(calls, 1):
             children.append(start(*call))
             wait_for_lock(name, number)
-    return [finish(process) for process in children]
+    return [code(process) for process in children]
 
 
 def test_two_promotes_at_once_have_one_winner(name: str) -> None:
@@ -151,14 +115,14 @@ def test_a_promote_killed_before_any_write_is_repaired_by(repair: str) -> None:
         promote.promote(build(name, 2, 1), "a")
         challenge(name, 3)
         registry.restage(name)
-        code = finish(start("promote", build(name, 3, 2), "a", dies_at=step))
-        with suppress(ConflictError):  # if the killed promote wins, the other is too late
+        ended = code(start("promote", build(name, 3, 2), "a", dies_at=step))
+        with suppress(ConflictError):  # where the killed promote wins, the other is too late
             REPAIRS[repair](name)
         champions.append(whole(name))
-        if code == OK:
+        if ended == OK:
             break
-        assert code == KILLED
-    # The writes: intent, champion, previous, challenger, two stages, moved; the last call finishes.
+        assert ended == DIED
+    # The writes: intent, champion, previous, challenger, two stages, moved; then nothing is left.
     assert (
         champions
         == {
@@ -178,10 +142,10 @@ def test_a_rollback_killed_before_any_write_is_finished_by_calling_it_again() ->
         name = made()
         for version in (2, 3):
             promote.promote(build(name, version, version - 1), "a")
-        code = finish(start("rollback", name, None, "worse", "ann", dies_at=step))
-        if code == OK:
+        ended = code(start("rollback", name, None, "worse", "ann", dies_at=step))
+        if ended == OK:
             break
-        assert code == KILLED
+        assert ended == DIED
         champion.rollback(name, None, "worse", "ann")
         champions.append(whole(name))
         assert registry.aliases(name).get("previous") == 1
@@ -189,7 +153,7 @@ def test_a_rollback_killed_before_any_write_is_finished_by_calling_it_again() ->
 
 
 def test_an_intention_whose_champion_went_elsewhere_is_given_up(name: str) -> None:
-    assert finish(start("promote", build(name, 2, 1), "a", dies_at=1)) == KILLED
+    assert code(start("promote", build(name, 2, 1), "a", dies_at=1)) == DIED
     tracking.client().set_registered_model_alias(name, tracking.CHAMPION, "4")
     champion.settle(name)
     assert kinds(name) == ["intent 1>2", "undone 1>2"]
@@ -202,7 +166,7 @@ def test_an_intention_whose_champion_went_elsewhere_is_given_up(name: str) -> No
 
 
 def test_an_intention_whose_version_was_deleted_is_given_up(name: str) -> None:
-    assert finish(start("promote", build(name, 2, 1), "a", dies_at=1)) == KILLED
+    assert code(start("promote", build(name, 2, 1), "a", dies_at=1)) == DIED
     tracking.client().delete_model_version(name, "2")
     champion.settle(name)
     assert kinds(name) == ["intent 1>2", "undone 1>2"]

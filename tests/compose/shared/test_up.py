@@ -99,15 +99,3 @@ def test_the_programs_of_postgres_have_no_rights(project: Project) -> None:
     ]
     assert servers
     assert set(servers) == {0}
-
-
-@pytest.mark.parametrize("service", ["mlflow", "gateway", "airflow-triggerer"])
-def test_a_killed_service_comes_back_by_itself(project: Project, service: str) -> None:
-    before = project.service(service)["State"]["Pid"]
-    project.inside(service, "sh", "-c", "kill -9 -1", check=False)
-
-    def back() -> bool:
-        state = project.service(service)["State"]
-        return bool(state["Pid"] not in (0, before) and state["Health"]["Status"] == "healthy")
-
-    until(back, 120, f"{service} is healthy again")

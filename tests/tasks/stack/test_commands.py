@@ -17,8 +17,7 @@ from tasks.base.settings import REPOSITORY, settings
 from tasks.cli import application
 from tasks.stack.embedded import lifecycle, ports
 from tasks.stack.embedded.home import Home
-from tests.conftest import use_home
-from tests.waiting import until
+from tests.conftest import state_folder
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -28,18 +27,9 @@ COMMAND = (sys.executable, "-P", "-m", "tasks.cli")
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A stack without MLflow and Airflow."""
-    before = os.environ.get("MLOPS_HOME")
-    root = tmp_path_factory.mktemp("commands")
-    use_home(root)
-    try:
+    with state_folder(tmp_path_factory.mktemp("commands")) as home:
         lifecycle.start(only=("postgres", "store", "gateway"))
-        yield Home(root)
-    finally:
-        lifecycle.down(wipe=True)
-        os.environ.pop("MLOPS_HOME")
-        if before is not None:
-            os.environ["MLOPS_HOME"] = before
-        settings.cache_clear()
+        yield home
 
 
 def run(*args: str, typed: str | None = None) -> Result:
@@ -160,13 +150,3 @@ def test_errors_have_an_exit_code_and_a_way_out(home: Home) -> None:
     assert "cannot be written" in " ".join(shown.stderr.split())
     assert "MLOPS_HOME" in shown.stderr
     assert "Traceback" not in shown.stderr
-
-
-@pytest.mark.stack
-def test_up_in_the_background(home: Home) -> None:
-    assert run("up", "--no-wait").exit_code == 0
-    until(lambda: run("status").exit_code == 0, 300, "all services run")
-    shown = run("up")
-    assert shown.exit_code == 0
-    assert "already running" in shown.stdout
-    assert run("doctor").exit_code == 0

@@ -24,10 +24,10 @@ from tasks.stack import health
 from tasks.stack.embedded import leftovers, lifecycle, ports, postgres, startup
 from tasks.stack.embedded.home import Home
 from tasks.stack.embedded.services import Stack
-from tasks.stack.embedded.supervisor import Supervisor, add_program
+from tasks.stack.embedded.supervisor import Supervisor, add_program, remove_program
 from tasks.stack.service import running
 from tasks.stack.status import status
-from tests.conftest import unused_ports
+from tests.conftest import state_folder, unused_ports
 from tests.waiting import of_living, pid_once, until
 
 LIGHT = ("postgres", "store", "gateway")
@@ -70,32 +70,52 @@ def start_by_process(home: Home, program: str = START, **options: object) -> sub
     )
 
 
-def test_a_second_start_changes_nothing(home: Home) -> None:
-    assert start()
-    before = pids(home), home.env_file.stat().st_mtime_ns
-    assert not start()
-    assert (pids(home), home.env_file.stat().st_mtime_ns) == before
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A state folder shared by tests; each starts or stops what it needs."""
+    with state_folder(tmp_path_factory.mktemp("used")) as home:
+        yield home
 
 
-def test_the_env_file_is_private_and_is_what_the_settings_read(home: Home) -> None:
+@pytest.fixture
+def stopped(used: Home) -> Home:
+    """The shared state folder with nothing running."""
+    lifecycle.down()
+    return used
+
+
+@pytest.fixture
+def started(used: Home) -> Home:
+    """The shared state folder with its light services, all healthy."""
     start()
-    assert stat.S_IMODE(home.env_file.stat().st_mode) == 0o600
-    found = settings()
-    assert health.postgres(found.database)
-    assert found.s3_endpoint == f"http://127.0.0.1:{ports.load(home).store}"
-    assert found.aws_secret_access_key
-    assert found.aws_secret_access_key.get_secret_value() == home.secrets.s3_secret
-    assert found.airflow_password.get_secret_value() == home.secrets.airflow_admin
-    assert found.gateway_folder == home.gateway
+    return used
 
 
-def test_it_outlives_the_terminal_that_started_it(home: Home) -> None:
-    process = start_by_process(home, start_new_session=True)
+def test_a_second_start_changes_nothing(stopped: Home) -> None:
+    assert start()
+    before = pids(stopped), stopped.env_file.stat().st_mtime_ns
+    assert not start()
+    assert (pids(stopped), stopped.env_file.stat().st_mtime_ns) == before
+
+
+def test_the_env_file_is_private_and_is_what_the_settings_read(started: Home) -> None:
+    assert stat.S_IMODE(started.env_file.stat().st_mode) == 0o600
+    current = settings()
+    assert health.postgres(current.database)
+    assert current.s3_endpoint == f"http://127.0.0.1:{ports.load(started).store}"
+    assert current.aws_secret_access_key
+    assert current.aws_secret_access_key.get_secret_value() == started.secrets.s3_secret
+    assert current.airflow_password.get_secret_value() == started.secrets.airflow_admin
+    assert current.gateway_folder == started.gateway
+
+
+def test_it_outlives_the_terminal_that_started_it(stopped: Home) -> None:
+    process = start_by_process(stopped, start_new_session=True)
     output, _ = process.communicate(timeout=60)
     assert output.strip() == "True"
-    os.killpg(pid_once(Supervisor(home).pid, "supervisord"), 0)
-    assert healthy(home)
-    assert process.pid not in of_living(lambda one: os.getsid(one.pid), everything(home))
+    os.killpg(pid_once(Supervisor(stopped).pid, "supervisord"), 0)
+    assert healthy(stopped)
+    assert process.pid not in of_living(lambda one: os.getsid(one.pid), everything(stopped))
 
 
 def test_two_starts_at_once_make_one_stack(home: Home) -> None:
@@ -107,35 +127,32 @@ def test_two_starts_at_once_make_one_stack(home: Home) -> None:
     assert sum("supervisor.supervisord" in each for each in words) == 1
 
 
-def test_after_everything_was_killed_it_starts_again_with_its_data(home: Home) -> None:
-    start()
-    before = ports.load(home), home.secrets
-    (home.store / "data" / "kept").write_text("x")
-    of_living(psutil.Process.kill, everything(home))
-    until(lambda: Supervisor(home).pid() is None, 10, "supervisord is gone")
+def test_after_everything_was_killed_it_starts_again_with_its_data(started: Home) -> None:
+    before = ports.load(started), started.secrets
+    (started.store / "data" / "kept").write_text("x")
+    of_living(psutil.Process.kill, everything(started))
+    until(lambda: Supervisor(started).pid() is None, 10, "supervisord is gone")
     assert start()
-    assert healthy(home)
-    assert (ports.load(home), Home(home.root).secrets) == before
-    assert (home.store / "data" / "kept").exists()
+    assert healthy(started)
+    assert (ports.load(started), Home(started.root).secrets) == before
+    assert (started.store / "data" / "kept").exists()
 
 
-def test_after_supervisord_was_killed_it_starts_again(home: Home) -> None:
-    start()
-    os.kill(pid_once(Supervisor(home).pid, "supervisord"), signal.SIGKILL)
-    until(lambda: Supervisor(home).pid() is None, 10, "supervisord is gone")
+def test_after_supervisord_was_killed_it_starts_again(started: Home) -> None:
+    os.kill(pid_once(Supervisor(started).pid, "supervisord"), signal.SIGKILL)
+    until(lambda: Supervisor(started).pid() is None, 10, "supervisord is gone")
     assert start()
-    assert healthy(home)
-    names = of_living(psutil.Process.name, everything(home))
+    assert healthy(started)
+    names = of_living(psutil.Process.name, everything(started))
     assert names.count("rclone") == names.count("caddy") == 1
 
 
 @pytest.mark.parametrize("service", LIGHT)
-def test_a_killed_server_comes_back(home: Home, service: str) -> None:
-    start()
-    pid = pid_once(lambda: pids(home)[service], service)
+def test_a_killed_server_comes_back(started: Home, service: str) -> None:
+    pid = pid_once(lambda: pids(started)[service], service)
     os.kill(pid, signal.SIGKILL)
-    until(lambda: pids(home)[service] not in (pid, None), 20, "it runs again")
-    until(lambda: healthy(home), 20, "it is healthy again")
+    until(lambda: pids(started)[service] not in (pid, None), 20, "it runs again")
+    until(lambda: healthy(started), 20, "it is healthy again")
 
 
 def test_down_leaves_no_process_and_wipe_no_file(home: Home) -> None:
@@ -153,21 +170,21 @@ def test_down_leaves_no_process_and_wipe_no_file(home: Home) -> None:
     assert not outside.exists()
 
 
-def test_a_models_server_of_before_is_started_again(home: Home) -> None:
-    start()
+def test_a_models_server_of_before_is_started_again(started: Home) -> None:
     add_program("model", (sys.executable, "-c", "import time; time.sleep(600)"))
     lifecycle.down()
     start()
-    assert pids(home)["model"]
+    assert pids(started)["model"]
+    remove_program("model")
 
 
-def test_a_taken_port_moves_at_the_start(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", ports.load(home).gateway)) as other:
+def test_a_taken_port_moves_at_the_start(stopped: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", ports.load(stopped).gateway)) as other:
         taken = other.getsockname()[1]
         start()
     assert f"port {taken} is taken: gateway moves to" in capsys.readouterr().out
-    assert ports.load(home).gateway != taken
-    assert settings().gateway_url.endswith(str(ports.load(home).gateway))
+    assert ports.load(stopped).gateway != taken
+    assert settings().gateway_url.endswith(str(ports.load(stopped).gateway))
 
 
 def test_a_server_that_cannot_start_is_an_error_and_leaves_nothing(
@@ -219,22 +236,22 @@ def test_a_state_folder_with_a_space_and_a_long_path(
     assert not root.exists()
 
 
-def test_status_tells_what_runs(home: Home) -> None:
-    assert {one.state for one in status().values()} == {"stopped"}
+def test_status_tells_what_runs(stopped: Home) -> None:
+    assert {service.state for service in status().values()} == {"stopped"}
     start()
-    found = status()
-    assert {name: one.state for name, one in found.items()} == {
+    services = status()
+    assert {name: service.state for name, service in services.items()} == {
         "postgres": "running",
         "store": "running",
         "gateway": "running",
         "mlflow": "stopped",
         "airflow": "stopped",
     }
-    assert not running(found)
-    assert found["store"].pid == pids(home)["store"]
-    text = str(found)
-    assert not [secret for secret in vars(home.secrets).values() if secret in text]
-    pid = pid_once(lambda: pids(home)["store"], "the store")
+    assert not running(services)
+    assert services["store"].pid == pids(stopped)["store"]
+    text = str(services)
+    assert not [secret for secret in vars(stopped.secrets).values() if secret in text]
+    pid = pid_once(lambda: pids(stopped)["store"], "the store")
     os.kill(pid, signal.SIGSTOP)
     try:
         until(lambda: status()["store"].state == "starting", 10, "it answers nobody")

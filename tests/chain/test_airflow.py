@@ -8,14 +8,12 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tasks.base.settings import settings
 from tasks.clients.orchestrator import POOL
 from tasks.stack.embedded import airflow, leftovers, lifecycle, ports, services
 from tasks.stack.embedded.home import Home
@@ -23,27 +21,17 @@ from tasks.stack.embedded.services import AIRFLOW, CORE, SERVICES, Stack
 from tasks.stack.embedded.supervisor import Supervisor
 from tasks.stack.service import running as all_run
 from tasks.stack.status import status
-from tests.conftest import use_home
+from tests.chain.conftest import Chain, command
 from tests.waiting import of_living, pid_once, until
 
 pytestmark = pytest.mark.stack
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    before = os.environ.get("MLOPS_HOME")
-    root = tmp_path_factory.mktemp("airflow")
-    use_home(root)
-    try:
-        lifecycle.start()
-        home = Home(root)
-        yield Stack(home, ports.load(home))
-    finally:
-        lifecycle.down(wipe=True)
-        os.environ.pop("MLOPS_HOME")
-        if before is not None:
-            os.environ["MLOPS_HOME"] = before
-        settings.cache_clear()
+@pytest.fixture
+def running(chain: Chain) -> Stack:
+    """Home, ports and secrets of the stack that all tests of this folder share."""
+    home = Home(chain.home)
+    return Stack(home, ports.load(home))
 
 
 def pid_of(running: Stack, name: str) -> int:
@@ -80,6 +68,13 @@ def test_everything_is_healthy(running: Stack) -> None:
     assert {name: one.state for name, one in found.items()} == dict.fromkeys(SERVICES, "running")
     assert all_run(found)
     assert set(Supervisor(running.home).programs()) == set(CORE)
+
+
+def test_up_and_doctor_find_it_running(running: Stack) -> None:
+    shown = command("up")
+    assert shown.exit_code == 0
+    assert "already running" in shown.stdout
+    assert command("doctor").exit_code == 0
 
 
 def test_a_second_start_changes_nothing(running: Stack) -> None:
@@ -125,6 +120,8 @@ def test_the_pool_has_a_slot_a_core_and_a_users_change_stays(running: Stack) -> 
     assert request(running, "PATCH", f"{path}?update_mask=slots", change, key)[0] == 200
     lifecycle.start()
     assert request(running, "GET", path, token=key)[1]["slots"] == 1
+    back = change | {"slots": airflow.cores()}
+    assert request(running, "PATCH", f"{path}?update_mask=slots", back, key)[0] == 200
 
 
 def test_no_plugin_fails_to_load(running: Stack) -> None:
@@ -166,14 +163,6 @@ def test_nothing_of_a_killed_program_stays_in_the_way_of_the_next(
     until(lambda: not of_living(psutil.Process.cmdline, family), 20, "all of it is gone")
     until(lambda: pid_of(running, name) not in (0, killed.pid), 60, "the next one runs")
     until(lambda: all_run(status()), 180, "it is healthy again")
-
-
-def test_down_leaves_no_process(running: Stack) -> None:
-    """The last one: the others need the stack."""
-    ours = leftovers.find(running.home)
-    assert lifecycle.down()
-    _, alive = psutil.wait_procs(ours, timeout=0)
-    assert not alive
 
 
 def test_every_process_has_the_same_keys_and_its_dags(tmp_path: Path) -> None:
