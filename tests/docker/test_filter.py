@@ -17,7 +17,7 @@ from tests.waiting import until
 import policy
 import rules
 
-OWN = policy.Own("shop", "shop-models", prefix="shop")
+SETTINGS = policy.Settings("shop", "shop-models", prefix="shop")
 LABELS = {
     "mlops.project": "shop",
     "com.docker.compose.project": "shop",
@@ -39,7 +39,7 @@ HONEST: dict[str, Any] = {
     "Labels": LABELS,
     "HostConfig": HOST,
 }
-create = policy.create_rule(OWN)
+create = policy.create_rule(SETTINGS)
 
 
 # ---- The body of containers/create.
@@ -289,7 +289,7 @@ def test_json_that_parsers_read_differently(source: str | bytes) -> None:
     ],
 )
 def test_what_labels_make_ours(labels: dict[str, str] | None, ours: bool) -> None:
-    assert OWN.owns(labels) is ours
+    assert SETTINGS.owns(labels) is ours
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_what_labels_make_ours(labels: dict[str, str] | None, ours: bool) -> Non
     ],
 )
 def test_what_names_make_an_image_ours(names: list[str], ours: bool) -> None:
-    assert OWN.owns_image({"mlops.project": "shop"}, names) is ours
+    assert SETTINGS.owns_image({"mlops.project": "shop"}, names) is ours
 
 
 # ---- The service.
@@ -350,11 +350,11 @@ def test_a_denial_is_a_line_in_the_log_that_nobody_can_forge(tmp_path: Path) -> 
 def test_settings_that_are_missing_or_wrong(variables: dict[str, str]) -> None:
     environment = {f"FILTER_{name}": value for name, value in variables.items()}
     with pytest.raises(SystemExit, match="FILTER_"):
-        policy.own_of(environment)
+        policy.read_settings(environment)
 
 
 def test_settings() -> None:
-    found = policy.own_of(
+    found = policy.read_settings(
         {
             "FILTER_PROJECT": "p",
             "FILTER_NETWORK": "n",

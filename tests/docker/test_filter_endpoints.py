@@ -14,14 +14,14 @@ from tests.docker.filtering import HERE  # noqa: F401 - puts the filter on the p
 import policy
 import rules
 
-endpoints = policy.endpoint_table(policy.Own("shop", "shop-models", prefix="shop"))
+endpoints = policy.endpoint_table(policy.Settings("shop", "shop-models", prefix="shop"))
 
 
 def chosen(method: str, path: str) -> policy.Endpoint | None:
     return next((one for one in endpoints if one.match(method, path) is not None), None)
 
 
-UNKNOWN = """
+UNKNSETTINGS = """
 POST /containers/x/attach  POST /containers/x/restart  POST /containers/x/pause
 POST /containers/x/unpause POST /containers/x/rename   POST /containers/x/update
 POST /containers/x/resize  POST /containers/x/exec     POST /containers/x/copy
@@ -51,7 +51,7 @@ GET /containers/%78/json   GET /containers/x;y/json    GET /containers/-x/json
 """
 
 
-@pytest.mark.parametrize(("method", "path"), re.findall(r"(\S+) (\S+)", UNKNOWN))
+@pytest.mark.parametrize(("method", "path"), re.findall(r"(\S+) (\S+)", UNKNSETTINGS))
 def test_endpoints_that_are_not_there(method: str, path: str) -> None:
     assert chosen(method, path) is None
 
