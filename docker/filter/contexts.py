@@ -1,7 +1,7 @@
-"""What a build may be made of: the instructions of its Dockerfile, and the archive it comes in.
+"""What a build may be made of: its Dockerfile's instructions, and the archive that holds it.
 
-The engine builds from the very text that was checked here, whatever else the archive says: that
-text goes again as the archive's last entry.
+The engine builds from the very text that was checked here, whatever else the archive contains:
+the checked text is repeated as the archive's last entry.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from wire import PIECE, Body
 
 MAX_SMALL = 1 << 18
 
-# Without ADD, because the engine itself fetches its URLs, from the host's network; without ONBUILD,
-# which hides instructions; without VOLUME, whose data no limit of a container bounds.
+# ADD is left out because the engine itself fetches its URLs, from the host's network; ONBUILD
+# because it hides instructions; VOLUME because no limit of a container bounds its data.
 INSTRUCTIONS = (
     "ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL RUN SHELL STOPSIGNAL USER WORKDIR"
 )
@@ -30,25 +30,24 @@ _COPY_FLAG = re.compile(r"--(?:(from)|chown|chmod)=([A-Za-z0-9_./:@-]+)")
 
 
 def instructions(source: bytes) -> list[tuple[str, str]]:
-    """A Dockerfile's instructions and their arguments; denies what its parsers disagree on."""
+    """Split a Dockerfile into instructions and arguments; deny what parsers read differently."""
     if not re.fullmatch(rb"(?:[\t -~]|\r?\n)*", source):
         raise Denied("Dockerfile", "other characters", "printable ASCII")
-    found, line, more = [], "", False
+    lines, line, continued = [], "", False
     for raw in source.decode("ascii").replace("\t", " ").replace("\r", "").split("\n"):
         if raw.strip().startswith("#"):
             if re.match(r"#\s*escape\s*=", raw.strip(), re.IGNORECASE):
                 raise Denied("Dockerfile", raw, "no escape directive")
             continue
         part = re.sub(r"\\ *$", "", raw)
-        if (part.endswith("\\") and part != raw) or (more and not raw.strip()):
-            raise Denied(
-                "Dockerfile", raw, "at a line's end one \\ at most, and no empty line after it"
-            )
-        line, more = line + part, part != raw
-        if not more:
-            found.append(line.strip())
+        if (part.endswith("\\") and part != raw) or (continued and not raw.strip()):
+            allowed = "at most one \\ at a line's end, and no empty line after it"
+            raise Denied("Dockerfile", raw, allowed)
+        line, continued = line + part, part != raw
+        if not continued:
+            lines.append(line.strip())
             line = ""
-    return [_instruction(one) for one in (*found, line.strip()) if one]
+    return [_instruction(line) for line in (*lines, line.strip()) if line]
 
 
 def _instruction(line: str) -> tuple[str, str]:
@@ -58,8 +57,8 @@ def _instruction(line: str) -> tuple[str, str]:
     return word.upper(), rest.strip()
 
 
-def sources(dockerfile: bytes, given: Mapping[str, str]) -> set[str]:
-    """The images that a Dockerfile takes from, build arguments put in; not its own stages."""
+def sources(dockerfile: bytes, arguments: Mapping[str, str]) -> set[str]:
+    """The images that a Dockerfile uses with these build arguments; not its own stages."""
     images: set[str] = set()
     stages: list[str] = []
     defaults: dict[str, str] = {}
@@ -68,17 +67,17 @@ def sources(dockerfile: bytes, given: Mapping[str, str]) -> set[str]:
             match = _ARG.fullmatch(rest)
             if not match or match[1] in defaults:
                 raise Denied("Dockerfile ARG", rest, "before FROM: NAME or NAME=value, each once")
-            defaults[match[1]] = given.get(match[1], match[2] or "")
+            defaults[match[1]] = arguments.get(match[1], match[2] or "")
         elif word == "FROM":
-            images |= _from(rest, defaults, stages)
+            images |= _from_images(rest, defaults, stages)
         elif word == "COPY":
-            images |= _copied(rest, stages)
+            images |= _copy_images(rest, stages)
         elif word == "RUN" and rest.startswith("--"):
             raise Denied("Dockerfile RUN", rest, "no options")
     return images
 
 
-def _from(rest: str, defaults: Mapping[str, str], stages: list[str]) -> set[str]:
+def _from_images(rest: str, defaults: Mapping[str, str], stages: list[str]) -> set[str]:
     match = _FROM.fullmatch(rest)
     if not match:
         raise Denied("Dockerfile FROM", rest, "FROM IMAGE [AS NAME]")
@@ -88,7 +87,7 @@ def _from(rest: str, defaults: Mapping[str, str], stages: list[str]) -> set[str]
     return set() if known or image == "scratch" else {image}
 
 
-def _copied(rest: str, stages: list[str]) -> set[str]:
+def _copy_images(rest: str, stages: list[str]) -> set[str]:
     images = set()
     earlier = {*filter(None, stages[:-1]), *map(str, range(len(stages) - 1))}
     for word in rest.split():
@@ -111,13 +110,14 @@ _FILE, _PAX, _KINDS = b"0", b"x", b"0125x"
 async def copy_context(
     body: Body, name: str, send: Callable[[bytes], Awaitable[None]]
 ) -> tuple[bytes, bytes]:
-    """Pass on an archive, but for its end.
+    """Pass on an archive except for its end.
 
     Returns:
-        The end, to be sent once the Dockerfile is approved: its entry again; and its text.
+        The end, to send once the Dockerfile is approved, and the Dockerfile's text. The end
+        repeats the Dockerfile's entry.
 
-    Where one entry ends and the next begins must not be a matter of opinion: sizes are plain octal
-    and nothing overrides them. The first entry is ours, lest the engine take what follows for a
+    All parsers must agree where one entry ends and the next begins: sizes are plain octal, and
+    nothing overrides them. The first entry is ours, so the engine cannot take what follows for a
     compressed archive.
     """
     await send(ROOT.tobuf(tarfile.USTAR_FORMAT))
@@ -125,11 +125,11 @@ async def copy_context(
     while any(header := await body.exactly(tarfile.BLOCKSIZE)):
         size = _entry_size(header)
         await send(header)
-        wanted = _is_file(header, name)
-        if wanted or header[156:157] == _PAX:
-            content = await _small(body, size)
+        is_dockerfile = _is_file(header, name)
+        if is_dockerfile or header[156:157] == _PAX:
+            content = await _read_small(body, size)
             await send(content)
-            if wanted:
+            if is_dockerfile:
                 last = header + content + bytes(2 * tarfile.BLOCKSIZE), content[:size]
             elif re.search(rb"(?:^|\n)[^ ]* (?:size|GNU\.sparse)", content):
                 raise Denied("context", "an extended header with a size", "files under 8 GiB")
@@ -161,7 +161,7 @@ def _entry_size(header: bytes) -> int:
     return octets
 
 
-async def _small(body: Body, size: int) -> bytes:
+async def _read_small(body: Body, size: int) -> bytes:
     if size > MAX_SMALL:
         raise Denied("context", size, f"a Dockerfile or extended header up to {MAX_SMALL} bytes")
     return await body.exactly(_padded(size))

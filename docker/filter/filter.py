@@ -1,25 +1,25 @@
-"""The only holder of the Docker socket: passes on what deploying models needs, and on what is ours.
+"""The only holder of the Docker socket: passes on what deploying our models needs.
 
-    python3 filter.py            # serve, as process 1 too: it heeds SIGTERM
-    python3 filter.py health     # exit code 0 when it and the engine behind it answer
+    python3 filter.py            # serve; runs as process 1 too, since it handles SIGTERM
+    python3 filter.py health     # exit with 0 if the filter and the engine behind it answer
 
 Ours are images and containers with the label `mlops.project=FILTER_PROJECT`. Whatever is not in the
 tables of policy.py is denied: endpoints, their options, the fields of a container, their values.
-What is allowed is not passed on as it came but written anew from what was checked: one request a
-connection, names replaced by the ids they stood for, JSON without fields that nobody checked. So
-the engine has nothing to read differently from how it was read here. A denial is a line in the log
-and an answer 403 that says what was asked and what is allowed.
+An allowed request is not passed on as received. It is written anew from what was checked: one
+request per connection, names replaced by the ids they stood for, JSON without unchecked fields. The
+engine is left with nothing to read differently. A denial is a line in the log and an answer 403
+that says what was asked and what is allowed.
 
 Environment, with defaults:
     FILTER_PROJECT         required: the project in the label
-    FILTER_NETWORK         required: the one network of containers
+    FILTER_NETWORK         required: the only network that containers may join
     FILTER_SOCKET          /var/run/docker.sock
     FILTER_LISTEN          :2375
     FILTER_PREFIX          mlops: images are tagged PREFIX/NAME:TAG
-    FILTER_BASES           python:3.11-slim: images to build from, separated by blanks
-    FILTER_MAX_CPUS        2: of a container, and of a build
-    FILTER_MAX_MEMORY      2g: of a container, and of a build
-    FILTER_MAX_PIDS        512: of a container
+    FILTER_BASES           python:3.11-slim: images to build from, separated by spaces
+    FILTER_MAX_CPUS        2: per container, and per build
+    FILTER_MAX_MEMORY      2g: per container, and per build
+    FILTER_MAX_PIDS        512: per container
     FILTER_MAX_CONTAINERS  32
 """
 
@@ -46,19 +46,19 @@ from policy import (
     PROJECT,
     REFERENCE,
     Endpoint,
-    Own,
+    Settings,
     create_rule,
     endpoint_table,
     label_table,
-    own_of,
+    read_settings,
     tag_rule,
 )
-from rules import Denied, Refusal, pairs, parse_json
+from rules import Denied, Refusal, mapping, parse_json
 from wire import IDLE_S, PIECE, Body, ClientGoneError, Request, answer, read_head, read_query
 
 ENGINE_S = 60
 GRACE_S = 0.2
-"""For the engine to hang up after an answer that the client knows to be whole."""
+"""How long the engine has to hang up after an answer that the client knows to be complete."""
 MAX_JSON, MAX_CONTEXT = 1 << 18, 1 << 34
 MAX_CLIENTS, MAX_BUILDS = 128, 2
 
@@ -69,27 +69,27 @@ Feed = Callable[[asyncio.StreamWriter], Awaitable[None]]
 class EngineGoneError(Refusal):
     """The engine does not answer, or hung up."""
 
-    def __init__(self, why: object) -> None:
-        super().__init__(502, f"docker filter: the engine does not answer: {why}")
+    def __init__(self, reason: object) -> None:
+        super().__init__(502, f"docker filter: the engine does not answer: {reason}")
 
 
 @dataclass(frozen=True)
 class Client:
-    """Whoever asks."""
+    """Both ends of a client's connection."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
 
 class Engine:
-    """The engine behind its socket; a connection for each request, so that it may restart."""
+    """The engine behind its socket; it may restart, because each request opens a connection."""
 
     def __init__(self, path: str) -> None:
         self._path = path
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """A connection of its own."""
+        """Open a connection and close it at the end."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._path)
         except OSError as err:
@@ -100,7 +100,7 @@ class Engine:
             writer.close()
 
     async def get(self, path: str) -> Any:
-        """The JSON at a path; raises Refusal with the engine's own words."""
+        """Return the JSON at a path; raises Refusal with the engine's own message."""
         async with self.connected() as (reader, writer):
             writer.write(f"GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode("ascii"))
             try:
@@ -109,34 +109,34 @@ class Engine:
             except (TimeoutError, ConnectionError) as err:
                 raise EngineGoneError(err) from err
         try:
-            status, found = int(head.split()[1]), json.loads(body)
+            status, content = int(head.split()[1]), json.loads(body)
         except (ValueError, IndexError) as err:
-            raise EngineGoneError("it hung up, or is none") from err
+            raise EngineGoneError("it hung up, or is not an engine") from err
         if status != HTTPStatus.OK:
-            raise Refusal(status, str(found["message"]))
-        return found
+            raise Refusal(status, str(content["message"]))
+        return content
 
     async def relay(
         self, head: str, client: Client, body: bytes = b"", feed: Feed | None = None
     ) -> int:
-        """Send a request, and its answer to the client as it comes; returns its status."""
+        """Send a request and stream its answer to the client; returns the answer's status."""
         async with self.connected() as (reader, writer):
             writer.write(f"{head}Host: docker\r\nConnection: close\r\n\r\n".encode("ascii") + body)
             if feed:
                 with suppress(ConnectionError):  # the engine answers before it has read everything
                     await feed(writer)
-            flow = asyncio.create_task(_flow(reader, client.writer))
-            gone = asyncio.create_task(_hung_up(client.reader))
-            await asyncio.wait({flow, gone}, return_when=asyncio.FIRST_COMPLETED)
-            gone.cancel()
-            await asyncio.wait({flow}, timeout=GRACE_S)
-            if not flow.done():
-                flow.cancel()
+            forwarding = asyncio.create_task(_forward(reader, client.writer))
+            hangup = asyncio.create_task(_hangup(client.reader))
+            await asyncio.wait({forwarding, hangup}, return_when=asyncio.FIRST_COMPLETED)
+            hangup.cancel()
+            await asyncio.wait({forwarding}, timeout=GRACE_S)
+            if not forwarding.done():
+                forwarding.cancel()
                 raise ClientGoneError
-            return flow.result()
+            return forwarding.result()
 
 
-async def _flow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
     try:
         first = piece = await reader.read(PIECE)
     except ConnectionError as err:
@@ -151,8 +151,8 @@ async def _flow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> i
     return int(first.split(maxsplit=2)[1])
 
 
-async def _hung_up(reader: asyncio.StreamReader) -> None:
-    """Return when the client has; whatever it says meanwhile is not for the engine."""
+async def _hangup(reader: asyncio.StreamReader) -> None:
+    """Return when the client hangs up; what it sends until then never reaches the engine."""
     with suppress(ConnectionError):
         while await reader.read(PIECE):
             pass
@@ -161,31 +161,31 @@ async def _hung_up(reader: asyncio.StreamReader) -> None:
 class Filter:
     """The service."""
 
-    def __init__(self, own: Own) -> None:
-        self._own, self._engine = own, Engine(own.socket)
-        self._endpoints, self._create_rule = endpoint_table(own), create_rule(own)
-        self._tag, self._label = tag_rule(own), pairs(label_table(own))
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._engine = settings, Engine(settings.socket)
+        self._endpoints, self._create_rule = endpoint_table(settings), create_rule(settings)
+        self._tag, self._label = tag_rule(settings), mapping(label_table(settings))
         self._clients = 0
         self._creating, self._building = asyncio.Lock(), asyncio.Semaphore(MAX_BUILDS)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A connection: one request, one answer."""
-        asked, client = "-", Client(reader, writer)
-        who = (writer.get_extra_info("peername") or "-")[0]
+        """Serve a connection: one request, one answer."""
+        target, client = "-", Client(reader, writer)
+        peer = (writer.get_extra_info("peername") or "-")[0]
         self._clients += 1
         try:
             self._admit()
             request = await read_head(reader)
-            asked = f"{request.method} {request.path[:200]}"
+            target = f"{request.method} {request.path[:200]}"
             status = await self._answer(request, client)
             level = logging.DEBUG if request.path.endswith("/_ping") else logging.INFO
-            log.log(level, "ALLOW %s %s: %s", who, asked, status)
+            log.log(level, "ALLOW %s %s: %s", peer, target, status)
         except Refusal as err:
             kind = "DENY" if err.status in {400, 403, 408, 413, 431} else "FAIL"
-            log.warning("%s %s %s: %s", kind, who, asked, err.message)
+            log.warning("%s %s %s: %s", kind, peer, target, err.message)
             await answer(reader, writer, err.status, {"message": err.message})
         except (ClientGoneError, ConnectionError, TimeoutError):
-            log.info("GONE %s %s", who, asked)
+            log.info("GONE %s %s", peer, target)
         finally:
             self._clients -= 1
             writer.close()
@@ -196,19 +196,20 @@ class Filter:
 
     async def _answer(self, request: Request, client: Client) -> int:
         endpoint, version, names = self._find(request)
-        asked = endpoint.options("option", read_query(request.query))
+        options = endpoint.options("option", read_query(request.query))
         limits = {"create": MAX_JSON, "build": MAX_CONTEXT}
         body = Body(client.reader, request.headers, limits.get(endpoint.kind, MAX_JSON))
         if endpoint.kind == "build":
-            return await self._build(version, asked, request, body, client)
+            return await self._build(version, options, request, body, client)
         if endpoint.kind == "create":
-            return await self._create(version, asked, body, client)
+            return await self._create(version, options, body, client)
         if body:
             raise Denied("body", "some", "none")
-        target = version + endpoint.path.format(**await self._resolved(names, request.method))
-        head = f"{request.method} {target}?{urlencode(asked)} HTTP/1.1\r\nContent-Length: 0\r\n"
+        path = version + endpoint.path.format(**await self._resolve(names, request.method))
+        target = f"{path}?{urlencode(options)}"
         if endpoint.kind == "list":
-            return await self._list(f"{target}?{urlencode(asked)}", client)
+            return await self._list(target, client)
+        head = f"{request.method} {target} HTTP/1.1\r\nContent-Length: 0\r\n"
         return await self._engine.relay(head, client)
 
     def _find(self, request: Request) -> tuple[Endpoint, str, dict[str, str]]:
@@ -218,68 +219,66 @@ class Filter:
             names = endpoint.match(request.method, match[2])  # type: ignore[index]
             if names is not None:
                 return endpoint, match[1] or "", names  # type: ignore[index]
-        known = ", ".join(f"{one.methods} {one.path}" for one in self._endpoints)
+        known = ", ".join(f"{endpoint.methods} {endpoint.path}" for endpoint in self._endpoints)
         raise Denied("endpoint", f"{request.method} {request.path}", known)
 
-    async def _resolved(self, names: dict[str, str], method: str) -> dict[str, str]:
-        """The full id of what is named, once it is known to be ours.
+    async def _resolve(self, names: dict[str, str], method: str) -> dict[str, str]:
+        """Replace names by full ids; denies what is not ours.
 
-        An image is deleted by its name where it was given one: others may share its id.
+        An image is deleted by its name if the request names it: other images may share its id.
         """
-        if container := names.get("container"):
-            found = await self._engine.get(f"/containers/{container}/json")
-            if not self._own.owns(found["Config"]["Labels"]):
-                raise Denied(
-                    "container", container, f"those labelled {PROJECT}={self._own.project}"
-                )
-            return {"container": found["Id"]}
-        if image := names.get("image"):
-            found = await self._image(image, readable=method == "GET")
-            full = image if ":" in image.rpartition("/")[2] else f"{image}:latest"
-            named = method == "DELETE" and full in (found["RepoTags"] or [])
-            return {"image": full if named else found["Id"]}
+        if name := names.get("container"):
+            container = await self._engine.get(f"/containers/{name}/json")
+            if not self._settings.owns(container["Config"]["Labels"]):
+                allowed = f"those labelled {PROJECT}={self._settings.project}"
+                raise Denied("container", name, allowed)
+            return {"container": container["Id"]}
+        if name := names.get("image"):
+            image = await self._image(name, readable=method == "GET")
+            tagged = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+            by_name = method == "DELETE" and tagged in (image["RepoTags"] or [])
+            return {"image": tagged if by_name else image["Id"]}
         return {}
 
     async def _image(self, name: str, *, readable: bool = False) -> Any:
-        """An image of ours; a base too, if it is only to be read."""
-        found = await self._engine.get(f"/images/{quote(name, safe='/:@')}/json")
-        names = [*(found["RepoTags"] or []), *(found["RepoDigests"] or [])]
-        ours = self._own.owns_image(found["Config"]["Labels"], names)
-        if not ours and not (readable and name in self._own.bases):
-            allowed = (
-                f"those labelled {PROJECT}={self._own.project} and named {self._own.prefix}/… only"
-            )
+        """Inspect one of our images, or a base if it is only to be read."""
+        image = await self._engine.get(f"/images/{quote(name, safe='/:@')}/json")
+        names = [*(image["RepoTags"] or []), *(image["RepoDigests"] or [])]
+        ours = self._settings.owns_image(image["Config"]["Labels"], names)
+        if not ours and not (readable and name in self._settings.bases):
+            label = f"{PROJECT}={self._settings.project}"
+            allowed = f"those labelled {label} and named {self._settings.prefix}/… only"
             raise Denied("image", name, allowed)
-        return found
+        return image
 
     async def _list(self, target: str, client: Client) -> int:
-        found = await self._engine.get(target)
-        ours = [one for one in found if self._own.owns(one["Labels"])]
+        items = await self._engine.get(target)
+        ours = [item for item in items if self._settings.owns(item["Labels"])]
         if target.partition("?")[0].endswith("/images/json"):
-            ours = [
-                one for one in ours if self._own.owns_image(one["Labels"], one["RepoTags"] or [])
-            ]
+            owns = self._settings.owns_image
+            ours = [item for item in ours if owns(item["Labels"], item["RepoTags"] or [])]
         await answer(client.reader, client.writer, HTTPStatus.OK, ours)
         return HTTPStatus.OK
 
-    async def _create(self, version: str, asked: Any, body: Body, client: Client) -> int:
-        wanted = self._create_rule("", parse_json(await body.whole()))
-        image = await self._image(wanted["Image"])
+    async def _create(self, version: str, options: Any, body: Body, client: Client) -> int:
+        container = self._create_rule("", parse_json(await body.whole()))
+        image = await self._image(container["Image"])
         if image["Config"].get("Volumes"):
-            raise Denied("Image", wanted["Image"], "one without VOLUME, whose data nothing bounds")
-        wanted["Image"] = image["Id"]  # which no tag that moves meanwhile can change
-        wanted["Labels"] = self._blanked(image["Config"]["Labels"]) | wanted["Labels"]
-        content = json.dumps(wanted).encode("ascii")
+            allowed = "an image without VOLUME, whose data nothing bounds"
+            raise Denied("Image", container["Image"], allowed)
+        container["Image"] = image["Id"]  # the tag may move before the engine reads it
+        container["Labels"] = self._blank_labels(image["Config"]["Labels"]) | container["Labels"]
+        content = json.dumps(container).encode("ascii")
         head = (
-            f"POST {version}/containers/create?{urlencode(asked)} HTTP/1.1\r\n"
+            f"POST {version}/containers/create?{urlencode(options)} HTTP/1.1\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
         )
-        async with self._creating:  # or two at once might both be the last one allowed
-            await self._room_for_one()
+        async with self._creating:  # or two at once could both take the last place
+            await self._check_count()
             return await self._engine.relay(head, client, content)
 
-    def _blanked(self, labels: dict[str, str] | None) -> dict[str, str]:
-        """A container inherits its image's labels: those that it may not carry, emptied."""
+    def _blank_labels(self, labels: dict[str, str] | None) -> dict[str, str]:
+        """Empty the image's labels that its container would inherit but may not carry."""
         blank = {}
         for key, value in (labels or {}).items():
             try:
@@ -288,25 +287,25 @@ class Filter:
                 blank[key] = ""
         return blank
 
-    async def _room_for_one(self) -> None:
-        wanted = {
-            "label": [f"{PROJECT}={self._own.project}", f"{COMPOSE}project={self._own.project}"]
-        }
-        asked = urlencode({"all": "1", "filters": json.dumps(wanted)})
-        count = len(await self._engine.get(f"/containers/json?{asked}"))
-        if count >= self._own.containers:
-            raise Denied("containers", count + 1, f"{self._own.containers} at a time")
+    async def _check_count(self) -> None:
+        project = self._settings.project
+        filters = {"label": [f"{PROJECT}={project}", f"{COMPOSE}project={project}"]}
+        query = urlencode({"all": "1", "filters": json.dumps(filters)})
+        count = len(await self._engine.get(f"/containers/json?{query}"))
+        if count >= self._settings.containers:
+            raise Denied("containers", count + 1, f"{self._settings.containers} at a time")
 
     async def _build(
-        self, version: str, asked: Any, request: Request, body: Body, client: Client
+        self, version: str, options: Any, request: Request, body: Body, client: Client
     ) -> int:
-        for tag in asked["t"]:
-            await self._not_foreign(tag)
-        labels = json.loads(asked.get("labels", "{}")) | {PROJECT: self._own.project}
-        arguments = json.loads(asked.get("buildargs", "{}"))
+        for tag in options["t"]:
+            await self._check_tag(tag)
+        labels = json.loads(options.get("labels", "{}")) | {PROJECT: self._settings.project}
+        arguments = json.loads(options.get("buildargs", "{}"))
+        query = urlencode(options | {"labels": json.dumps(labels)}, doseq=True)
         head = (
-            f"POST {version}/build?{urlencode(asked | {'labels': json.dumps(labels)}, doseq=True)} "
-            "HTTP/1.1\r\nContent-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n"
+            f"POST {version}/build?{query} HTTP/1.1\r\n"
+            "Content-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n"
         )
         if registries := request.headers.get("x-registry-config"):
             if not re.fullmatch(r"[A-Za-z0-9_=+/-]+", registries):
@@ -319,9 +318,10 @@ class Filter:
                 async with asyncio.timeout(ENGINE_S):
                     await writer.drain()
 
-            last, dockerfile = await copy_context(body, asked.get("dockerfile", "Dockerfile"), send)
+            name = options.get("dockerfile", "Dockerfile")
+            last, dockerfile = await copy_context(body, name, send)
             for source in sources(dockerfile, arguments):
-                await self._buildable(source)
+                await self._check_source(source)
             await send(last)
             writer.write(b"0\r\n\r\n")
             await writer.drain()
@@ -329,8 +329,8 @@ class Filter:
         async with self._building:
             return await self._engine.relay(head, client, feed=feed)
 
-    async def _not_foreign(self, tag: str) -> None:
-        """A tag may be free or ours: it leaves the image that has it now."""
+    async def _check_tag(self, tag: str) -> None:
+        """A tag must be free or ours, because building moves it off the image that has it."""
         try:
             await self._image(tag)
         except Denied:
@@ -339,9 +339,9 @@ class Filter:
             if err.status != HTTPStatus.NOT_FOUND:
                 raise
 
-    async def _buildable(self, source: str) -> None:
-        """One absent would be pulled from a registry: of those, only the bases."""
-        if source in self._own.bases:
+    async def _check_source(self, source: str) -> None:
+        """Only bases may be absent: the engine pulls an absent image from a registry."""
+        if source in self._settings.bases:
             return
         if not re.fullmatch(REFERENCE, source):
             raise Denied("Dockerfile", source, "the name of an image")
@@ -349,21 +349,22 @@ class Filter:
         await self._image(source)
 
 
-async def main(own: Own) -> None:
+async def main(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    host, _, port = own.listen.rpartition(":")
+    host, _, port = settings.listen.rpartition(":")
     stopped = asyncio.Event()
-    for one in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(one, stopped.set)
-    server = await asyncio.start_server(Filter(own).serve, host or None, int(port), limit=PIECE)
-    log.info("listening on %s for %s", own.listen, own)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    serve = Filter(settings).serve
+    server = await asyncio.start_server(serve, host or None, int(port), limit=PIECE)
+    log.info("listening on %s for %s", settings.listen, settings)
     await stopped.wait()
     server.close()
 
 
-def health(own: Own) -> bool:
+def health(settings: Settings) -> bool:
     """Whether the service and its engine answer."""
-    host, _, port = own.listen.rpartition(":")
+    host, _, port = settings.listen.rpartition(":")
     connection = http.client.HTTPConnection(host or "127.0.0.1", int(port), timeout=5)
     try:
         connection.request("GET", "/_ping")
@@ -374,7 +375,7 @@ def health(own: Own) -> bool:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s")
-    found = own_of(os.environ)
+    configured = read_settings(os.environ)
     if sys.argv[1:] == ["health"]:
-        sys.exit(not health(found))
-    asyncio.run(main(found))
+        sys.exit(not health(configured))
+    asyncio.run(main(configured))

@@ -1,4 +1,4 @@
-"""What is ours, and the tables of all that is allowed."""
+"""Which containers and images are ours, and the tables of all that is allowed."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from rules import (
     each,
     fields,
     flag,
+    integer,
+    json_text,
+    mapping,
     one_of,
-    pairs,
     parse_json,
-    several,
+    repeatable,
     text,
-    whole,
-    within,
 )
 
 PROJECT, COMPOSE = "mlops.project", "com.docker.compose."
 
 
 @dataclass(frozen=True)
-class Own:
-    """What is ours, and how much there may be of it: CPUs, bytes, processes, containers."""
+class Settings:
+    """What is ours, and its limits: CPUs, bytes, processes, containers."""
 
     project: str
     network: str
@@ -45,19 +45,19 @@ class Own:
     containers: int = 32
 
     def owns(self, labels: Mapping[str, str] | None) -> bool:
-        """Whether these labels make a container or image ours; compose's own services never are."""
-        found = labels or {}
-        service = found.get(f"{COMPOSE}service", "model-")
-        return found.get(PROJECT) == self.project and service.startswith("model-")
+        """Whether these labels make a container or image ours; the stack's services never are."""
+        labels = labels or {}
+        service = labels.get(f"{COMPOSE}service", "model-")
+        return labels.get(PROJECT) == self.project and service.startswith("model-")
 
     def owns_image(self, labels: Mapping[str, str] | None, names: Sequence[str]) -> bool:
-        """Whether an image is ours by its labels and by all of its names."""
+        """Whether both the labels and all names of an image are ours."""
         ours = (f"{self.prefix}/", "<none>")
         return self.owns(labels) and all(name.startswith(ours) for name in names)
 
 
-def own_of(environment: Mapping[str, str]) -> Own:
-    """From the variables that filter.py lists; exits when one is missing or wrong."""
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the variables that filter.py lists; exits when one is missing or invalid."""
     kinds: dict[str, tuple[str, Callable[[str], Any]]] = {
         "FILTER_PROJECT": ("project", str),
         "FILTER_NETWORK": ("network", str),
@@ -70,17 +70,17 @@ def own_of(environment: Mapping[str, str]) -> Own:
         "FILTER_MAX_PIDS": ("pids", int),
         "FILTER_MAX_CONTAINERS": ("containers", int),
     }
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for variable, (name, kind) in kinds.items():
         value = environment.get(variable)
         try:
             if value:
-                found[name] = kind(value)
+                settings[name] = kind(value)
         except ValueError:
             sys.exit(f"filter: {variable}={value!r} is not an amount")
-    if not {"project", "network"} <= found.keys():
+    if not {"project", "network"} <= settings.keys():
         sys.exit("filter: FILTER_PROJECT and FILTER_NETWORK must be set")
-    return Own(**found)
+    return Settings(**settings)
 
 
 def _bytes(value: str) -> int:
@@ -92,29 +92,29 @@ def _bytes(value: str) -> int:
 
 # ---- Values.
 
-WORDS = text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*", "text in one line")
+LINE = text(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*", "text in one line")
 SIGNAL = text(r"(SIG)?[A-Z]{1,10}[0-9+]*|[0-9]{1,2}")
 TIME = text(r"[0-9TZ:.+-]{0,40}")
 BOOLEAN = one_of(True, False)
 ALIAS = text(r"model-[a-z0-9_.-]+")
-"""Another name could answer for a service of the stack: one name space for all networks."""
+"""Any other alias could pose as a service of the stack: all networks share one name space."""
 REFERENCE = r"[A-Za-z0-9][A-Za-z0-9_./:@-]*"
-OWN_LABELS: Table = {r"mlops\.[a-z0-9_.-]+": WORDS, r"org\.opencontainers\.[a-z0-9_.-]+": WORDS}
+OWN_LABELS: Table = {r"mlops\.[a-z0-9_.-]+": LINE, r"org\.opencontainers\.[a-z0-9_.-]+": LINE}
 
 
-def tag_rule(own: Own) -> Rule:
-    """The name of an image of ours."""
+def tag_rule(settings: Settings) -> Rule:
+    """The name of one of our images."""
     name = r"/[a-z0-9]+([._-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
-    return text(re.escape(own.prefix) + name, f"{own.prefix}/NAME:TAG")
+    return text(re.escape(settings.prefix) + name, f"{settings.prefix}/NAME:TAG")
 
 
-def label_table(own: Own) -> Table:
+def label_table(settings: Settings) -> Table:
     """The labels that a container may carry."""
     return {
-        re.escape(PROJECT): one_of(own.project),
+        re.escape(PROJECT): one_of(settings.project),
         **OWN_LABELS,
-        r"[A-Za-z0-9_-]{1,63}": WORDS,  # a user's own: programs that heed labels use dotted ones
-        re.escape(f"{COMPOSE}project"): one_of(own.project),
+        r"[A-Za-z0-9_-]{1,63}": LINE,  # the user's: programs that act on labels use dotted ones
+        re.escape(f"{COMPOSE}project"): one_of(settings.project),
         re.escape(f"{COMPOSE}service"): text(r"model-[a-z0-9_.-]+"),
         re.escape(f"{COMPOSE}oneoff"): one_of("False"),
         re.escape(f"{COMPOSE}container-number"): text(r"[0-9]{1,4}"),
@@ -130,40 +130,42 @@ ROTATED = fields(
 )
 
 
-def host_rule(own: Own) -> Rule:
+def host_rule(settings: Settings) -> Rule:
     """HostConfig."""
     return fields(
         must={
-            "NetworkMode": one_of(own.network),
-            "Memory": whole(6 << 20, own.memory),
-            "NanoCpus": whole(1, own.cpus * 1e9),
-            "PidsLimit": whole(1, own.pids),
+            "NetworkMode": one_of(settings.network),
+            "Memory": integer(6 << 20, settings.memory),
+            "NanoCpus": integer(1, settings.cpus * 1e9),
+            "PidsLimit": integer(1, settings.pids),
             "ReadonlyRootfs": one_of(True),
             "CapDrop": one_of(["ALL"]),
             "SecurityOpt": one_of(["no-new-privileges:true"], ["no-new-privileges"]),
             "LogConfig": fields(must={"Type": one_of("json-file", "local"), "Config": ROTATED}),
         },
         may={
-            "MemorySwap": whole(0, own.memory),
+            "MemorySwap": integer(0, settings.memory),
             "Init": BOOLEAN,
-            "Tmpfs": pairs({"/tmp": TMPFS}),  # noqa: S108 - the container's own
+            "Tmpfs": mapping({"/tmp": TMPFS}),  # noqa: S108 - inside the container
             "RestartPolicy": fields(
                 must={"Name": one_of("", "no", "on-failure", "unless-stopped")},
-                may={"MaximumRetryCount": whole(0, 100)},
+                may={"MaximumRetryCount": integer(0, 100)},
             ),
         },
         always={"IpcMode": "private", "CgroupnsMode": "private"},
     )
 
 
-def create_rule(own: Own) -> Rule:
+def create_rule(settings: Settings) -> Rule:
     """The whole body."""
     rule = fields(
         must={
             "Image": text(REFERENCE),
             "User": text(r"[1-9][0-9]{0,9}(:[0-9]{1,10})?", "UID or UID:GID, not root"),
-            "Labels": pairs(label_table(own), (PROJECT, f"{COMPOSE}project", f"{COMPOSE}service")),
-            "HostConfig": host_rule(own),
+            "Labels": mapping(
+                label_table(settings), (PROJECT, f"{COMPOSE}project", f"{COMPOSE}service")
+            ),
+            "HostConfig": host_rule(settings),
         },
         may={
             "Env": each(text(r"[^=\0]+=[^\0]*", "NAME=value")),
@@ -172,7 +174,7 @@ def create_rule(own: Own) -> Rule:
             "NetworkingConfig": fields(
                 may={
                     "EndpointsConfig": fields(
-                        may={own.network: fields(may={"Aliases": each(ALIAS)})}
+                        may={settings.network: fields(may={"Aliases": each(ALIAS)})}
                     )
                 }
             ),
@@ -197,7 +199,7 @@ def create_rule(own: Own) -> Rule:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An endpoint: its methods, its path with {container} or {image}, its options, what is done."""
+    """Methods, path with {container} or {image}, options, and how the request is handled."""
 
     methods: str
     path: str
@@ -205,13 +207,13 @@ class Endpoint:
     kind: str = "relay"
 
     def match(self, method: str, path: str) -> dict[str, str] | None:
-        """The names in the path, when this endpoint is meant."""
+        """Return the names in the path if the request is for this endpoint."""
         names = {
             "container": r"(?P<container>[A-Za-z0-9][A-Za-z0-9_.-]*)",
             "image": r"(?P<image>[A-Za-z0-9][A-Za-z0-9_.:@-]*(?:/[A-Za-z0-9_.:@-]+)*)",
         }
-        found = re.fullmatch(self.path.format(**names), path)
-        return found.groupdict() if found and method in self.methods.split() else None
+        match = re.fullmatch(self.path.format(**names), path)
+        return match.groupdict() if match and method in self.methods.split() else None
 
 
 def options(
@@ -221,30 +223,32 @@ def options(
     return fields(must, may, always, unset=UNSET_OPTION)
 
 
-def filters(own: Own, *names: str) -> Rule:
-    """The filters of a list, with a label that narrows it to ours."""
-    wanted = f"{PROJECT}={own.project}"
+def filters(settings: Settings, *names: str) -> Rule:
+    """The filters of a list, with a label added that narrows it to ours."""
+    label = f"{PROJECT}={settings.project}"
 
     def values(what: str, given: Any) -> Any:
-        listed = [key for key in given if given[key] is True] if isinstance(given, dict) else given
-        return each(WORDS)(what, listed)
+        keys = [key for key in given if given[key] is True] if isinstance(given, dict) else given
+        return each(LINE)(what, keys)
 
     rule = fields(may=dict.fromkeys(("label", *names), values))
 
     def narrow(what: str, given: Any) -> str:
         checked = rule(what, parse_json(given or "{}"))
-        return json.dumps(checked | {"label": [*checked.get("label", []), wanted]})
+        return json.dumps(checked | {"label": [*checked.get("label", []), label]})
 
     return narrow
 
 
-def build_options(own: Own) -> Rule:
-    """The options of a build. BuildKit, version 2, would heed no limits."""
+def build_options(settings: Settings) -> Rule:
+    """The options of a build. BuildKit, version 2, ignores limits."""
     return options(
-        must={"t": several(tag_rule(own))},
+        must={"t": repeatable(tag_rule(settings))},
         may={
-            "labels": within(pairs({re.escape(PROJECT): one_of(own.project), **OWN_LABELS})),
-            "buildargs": within(pairs({r"[A-Za-z_][A-Za-z0-9_]*": text(r"[^\0]*")})),
+            "labels": json_text(
+                mapping({re.escape(PROJECT): one_of(settings.project), **OWN_LABELS})
+            ),
+            "buildargs": json_text(mapping({r"[A-Za-z_][A-Za-z0-9_]*": text(r"[^\0]*")})),
             "dockerfile": text(r"[A-Za-z0-9_.-]*[A-Za-z0-9_-]", "a name at the context's top"),
             "networkmode": one_of("default", "none"),
             "version": one_of("1"),
@@ -254,23 +258,26 @@ def build_options(own: Own) -> Rule:
             "version": "1",
             "rm": "1",
             "forcerm": "1",
-            "memory": str(own.memory),
-            "memswap": str(own.memory),
+            "memory": str(settings.memory),
+            "memswap": str(settings.memory),
             "cpuperiod": "100000",
-            "cpuquota": str(int(own.cpus * 100_000)),
+            "cpuquota": str(int(settings.cpus * 100_000)),
         },
     )
 
 
-def endpoint_table(own: Own) -> tuple[Endpoint, ...]:
-    """All that is passed on."""
-    one, image = "/containers/{container}", "/images/{image}"
-    named = text(re.escape(own.project) + r"-model-[A-Za-z0-9_.-]+", f"{own.project}-model-…")
+def endpoint_table(settings: Settings) -> tuple[Endpoint, ...]:
+    """Return every endpoint that is passed on."""
+    container, image = "/containers/{container}", "/images/{image}"
+    prefix = f"{settings.project}-model-"
+    name = text(re.escape(prefix) + r"[A-Za-z0-9_.-]+", f"{prefix}…")
     containers = options(
-        must={"filters": filters(own, "id", "name", "status", "health")},
+        must={"filters": filters(settings, "id", "name", "status", "health")},
         may={"all": flag, "size": flag, "limit": text(r"-1|[0-9]{1,6}")},
     )
-    images = options(must={"filters": filters(own, "reference", "dangling")}, may={"all": flag})
+    images = options(
+        must={"filters": filters(settings, "reference", "dangling")}, may={"all": flag}
+    )
     logs = options(
         may={
             **dict.fromkeys(("follow", "stdout", "stderr", "timestamps", "details"), flag),
@@ -281,23 +288,23 @@ def endpoint_table(own: Own) -> tuple[Endpoint, ...]:
     )
     stop = options(may={"t": text(r"[0-9]{1,4}"), "signal": SIGNAL})
     wait = options(may={"condition": one_of("not-running", "next-exit", "removed")})
-    # A container's volumes are nameless, so nobody misses them.
+    # Our containers have only anonymous volumes: nobody else uses them.
     remove = options(may={"force": flag, "v": flag}, always={"v": "1"})
     return (
         Endpoint("GET HEAD", "/_ping", options()),
         Endpoint("GET", "/version", options()),
         Endpoint("GET", "/containers/json", containers, "list"),
-        Endpoint("POST", "/containers/create", options(must={"name": named}), "create"),
-        Endpoint("GET", f"{one}/json", options(may={"size": flag})),
-        Endpoint("GET", f"{one}/logs", logs),
-        Endpoint("GET", f"{one}/stats", options(may={"stream": flag, "one-shot": flag})),
-        Endpoint("POST", f"{one}/start", options()),
-        Endpoint("POST", f"{one}/stop", stop),
-        Endpoint("POST", f"{one}/kill", options(may={"signal": SIGNAL})),
-        Endpoint("POST", f"{one}/wait", wait),
-        Endpoint("DELETE", one, remove),
+        Endpoint("POST", "/containers/create", options(must={"name": name}), "create"),
+        Endpoint("GET", f"{container}/json", options(may={"size": flag})),
+        Endpoint("GET", f"{container}/logs", logs),
+        Endpoint("GET", f"{container}/stats", options(may={"stream": flag, "one-shot": flag})),
+        Endpoint("POST", f"{container}/start", options()),
+        Endpoint("POST", f"{container}/stop", stop),
+        Endpoint("POST", f"{container}/kill", options(may={"signal": SIGNAL})),
+        Endpoint("POST", f"{container}/wait", wait),
+        Endpoint("DELETE", container, remove),
         Endpoint("GET", "/images/json", images, "list"),
         Endpoint("GET", f"{image}/json", options()),
         Endpoint("DELETE", image, options(may={"force": flag, "noprune": flag})),
-        Endpoint("POST", "/build", build_options(own), "build"),
+        Endpoint("POST", "/build", build_options(settings), "build"),
     )

@@ -1,6 +1,6 @@
-"""Rules of which the policy is made.
+"""Rules that the policy is made of.
 
-A rule takes what it is called and its value; it returns what to send on, or raises Denied.
+A rule takes a value and the name to report it by. It returns what to pass on, or raises Denied.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class Denied(Refusal):
-    """What was asked is not allowed."""
+    """The request is not allowed."""
 
-    def __init__(self, what: str, given: Any, allowed: str) -> None:
-        shown = json.dumps(given)[:200]
+    def __init__(self, what: str, value: Any, allowed: str) -> None:
+        shown = json.dumps(value)[:200]
         super().__init__(403, f"docker filter: {what}: {shown} is denied; allowed: {allowed}")
 
 
@@ -41,12 +41,12 @@ def one_of(*values: Any) -> Rule:
     return rule
 
 
-def whole(least: int, most: float) -> Rule:
+def integer(least: int, most: float) -> Rule:
     """An integer within bounds, both included."""
 
     def rule(what: str, given: Any) -> int:
         if type(given) is not int or not least <= given <= most:
-            raise Denied(what, given, f"a whole number from {least} to {most:.0f}")
+            raise Denied(what, given, f"an integer from {least} to {most:.0f}")
         return given
 
     return rule
@@ -71,7 +71,7 @@ def flag(what: str, given: Any) -> str:
 
 
 def each(item: Rule) -> Rule:
-    """A list, each of its items by the rule."""
+    """A list whose items each follow the rule."""
 
     def rule(what: str, given: Any) -> list[Any]:
         if not isinstance(given, list):
@@ -81,23 +81,24 @@ def each(item: Rule) -> Rule:
     return rule
 
 
-def several(item: Rule) -> Rule:
-    """An option that may be there more than once; returns a list."""
+def repeatable(item: Rule) -> Rule:
+    """An option that may be given more than once; returns a list."""
     return lambda what, given: each(item)(what, given if isinstance(given, list) else [given])
 
 
-def pairs(table: Table, must: Sequence[str] = ()) -> Rule:
-    """An object whose keys each match a pattern of the table, of which the first counts."""
+def mapping(table: Table, must: Sequence[str] = ()) -> Rule:
+    """An object whose keys each match a pattern of the table; the first match decides."""
 
     def rule(what: str, given: Any) -> dict[str, Any]:
         if not isinstance(given, dict) or not given.keys() >= set(must):
             raise Denied(what, given, f"an object with {', '.join(must) or 'any of its keys'}")
         checked = {}
         for key, value in given.items():
-            found = next((table[one] for one in table if re.fullmatch(one, key, re.ASCII)), None)
-            if found is None:
+            matches = (table[pattern] for pattern in table if re.fullmatch(pattern, key, re.ASCII))
+            value_rule = next(matches, None)
+            if value_rule is None:
                 raise Denied(f"{what} key", key, " or ".join(table))
-            checked[key] = found(f"{what} {key}", value)
+            checked[key] = value_rule(f"{what} {key}", value)
         return checked
 
     return rule
@@ -113,45 +114,45 @@ def fields(
     always: Mapping[str, Any] | None = None,
     unset: Sequence[Any] = UNSET,
 ) -> Rule:
-    """An object of known fields; others may be there only when unset, and are not passed on.
+    """An object of known fields; other fields must be unset and are not passed on.
 
     An empty list counts as set: `MaskedPaths: []` unmasks everything.
     """
-    needed, known = must or {}, {**(must or {}), **(may or {})}
+    required, known = must or {}, {**(must or {}), **(may or {})}
 
     def rule(what: str, given: Any) -> dict[str, Any]:
         if not isinstance(given, dict):
             raise Denied(what or "body", given, "an object")
-        called = {key: f"{what}.{key}" if what else key for key in (*given, *known)}
+        path = {key: f"{what}.{key}" if what else key for key in (*given, *known)}
         for key, value in given.items():
             if key not in known and value not in unset:
-                raise Denied(called[key], value, "not set")
-        there = [key for key in known if key in needed or given.get(key) is not None]
-        return {key: known[key](called[key], given.get(key)) for key in there} | dict(always or {})
+                raise Denied(path[key], value, "not set")
+        checked = [key for key in known if key in required or given.get(key) is not None]
+        return {key: known[key](path[key], given.get(key)) for key in checked} | dict(always or {})
 
     return rule
 
 
-def within(rule: Rule) -> Rule:
-    """A JSON text, by the rule for its content."""
+def json_text(rule: Rule) -> Rule:
+    """A JSON text whose content follows the rule."""
     return lambda what, given: json.dumps(rule(what, parse_json(given)))
 
 
 def parse_json(source: str | bytes) -> Any:
-    """JSON without what parsers read differently.
+    """Parse JSON; deny what parsers read differently.
 
-    Go's decoder matches fields whatever their case, and of two takes the last.
+    Go's decoder ignores the case of a key, and takes the last of two equal keys.
     """
 
-    def unique(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({key.casefold() for key, _ in found}) < len(found):
-            raise Denied("JSON keys", sorted(key for key, _ in found), "each once, in one case")
-        return dict(found)
+    def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key.casefold() for key, _ in items}) < len(items):
+            raise Denied("JSON keys", sorted(key for key, _ in items), "each once, in one case")
+        return dict(items)
 
-    def number(given: str) -> Any:
-        raise Denied("JSON", given, "finite numbers")
+    def reject(constant: str) -> Any:
+        raise Denied("JSON", constant, "finite numbers")
 
     try:
-        return json.loads(source, object_pairs_hook=unique, parse_constant=number)
+        return json.loads(source, object_pairs_hook=unique, parse_constant=reject)
     except (ValueError, RecursionError) as err:
         raise Denied("JSON", str(err), "well-formed JSON") from err

@@ -1,4 +1,4 @@
-"""Attacks by what an image is built from, and in which archive it comes."""
+"""Attacks by the options of a build, its Dockerfile, and the archive that holds it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ def _build(
     def make(world: World) -> bytes:
         names = {"image": world.foreign_image, "url": world.url, "marker": world.marker}
         text = dockerfile.format(**names)
-        asked = {"t": f"{world.marker}/attack:1", **options}
-        query = urlencode({key: value.format(**names) for key, value in asked.items()})
+        query = urlencode(
+            {
+                "t": f"{world.marker}/attack:1",
+                **{key: value.format(**names) for key, value in options.items()},
+            }
+        )
         context = pack(world, text) if pack else archive({"Dockerfile": text})
         return http("POST", f"/build?{query}", context, Content_Type="application/x-tar")
 
@@ -55,7 +59,7 @@ def _mended(entry: bytes, at: slice, value: bytes) -> bytes:
 
 
 def _swallowed(header: Callable[[int], bytes]) -> Callable[[World, str], bytes]:
-    """The engine takes an honest Dockerfile for the content of a file before it."""
+    """The engine reads an honest Dockerfile as the content of a file before it."""
 
     def pack(_: World, text: str) -> bytes:
         honest = _entry("Dockerfile", HONEST.encode())
@@ -65,7 +69,7 @@ def _swallowed(header: Callable[[int], bytes]) -> Callable[[World, str], bytes]:
 
 
 def _later(**fields: Any) -> Callable[[World, str], bytes]:
-    """Something else takes the honest Dockerfile's place."""
+    """Another entry takes the honest Dockerfile's place."""
     return lambda _, text: _end(
         _entry("Dockerfile", HONEST.encode())
         + _entry("evil", text.encode())
@@ -74,7 +78,7 @@ def _later(**fields: Any) -> Callable[[World, str], bytes]:
 
 
 def _disguised(_: World, text: str) -> bytes:
-    """A gzip stream whose extra field makes its start a tar header, of a file that is the rest."""
+    """A gzip stream whose extra field makes it start like a tar header; the file is the rest."""
     inner = gzip.compress(archive({"Dockerfile": text}), mtime=0)[10:]
     start = b"\x1f\x8b\x08\x04" + bytes(6) + (500).to_bytes(2, "little")
     rest = inner + bytes(-len(inner) % 512)
@@ -84,7 +88,7 @@ def _disguised(_: World, text: str) -> bytes:
 
 
 def _form(world: World) -> bytes:
-    """Options in a form go before those in the query, but for what the engine has peeked at."""
+    """Options in a form take precedence over the query, except for what the engine has buffered."""
     inner = "x=" + "y" * 4096 + "&" + urlencode({"remote": world.url, "networkmode": "host"})
     return http(
         "POST",
@@ -94,29 +98,113 @@ def _form(world: World) -> bytes:
     )
 
 
-BUILD = (
-    Attack("foreign tag", _build(t="{image}")),
+OPTIONS = (
+    Attack("foreign tag", _build(t="{image}"), denial="option.t"),
     Attack(
         "foreign tag beside ours",
         lambda w: _build()(w).replace(b"/build?", f"/build?t={w.foreign_image}&".encode()),
+        denial="option.t",
     ),
-    Attack("tag of a registry", _build(t="localhost:1/{marker}/x:1")),
-    Attack("no tag", _build(t=""), bare=False),
-    Attack("host network in a build", _build(networkmode="host")),
-    Attack("network in a build", _build(networkmode="{marker}-other")),
-    Attack("remote context", _build(remote="{url}")),
+    Attack("tag of a registry", _build(t="localhost:1/{marker}/x:1"), denial="option.t"),
+    Attack("memory of a build", _build(memory="99999999999", memswap="-1"), denial="option.memory"),
+    Attack(
+        "labels of others",
+        _build(labels='{{"com.docker.compose.project":"other"}}'),
+        denial="option.labels",
+    ),
+    Attack(
+        "label of another project",
+        _build(labels='{{"mlops.project":"other"}}'),
+        denial="option.labels",
+    ),
+    Attack(
+        "other file",
+        _build(
+            FETCH, lambda _, t: archive({"Dockerfile": HONEST, "x/evil": t}), dockerfile="x/evil"
+        ),
+        denial="option.dockerfile",
+    ),
+    *(
+        Attack(f"{option} of a build", _build(**{option: value}), denial=f"option.{option}")
+        for option, value in {
+            "networkmode": "host",
+            "remote": "{url}",
+            "extrahosts": "postgres:10.0.0.1",
+            "cachefrom": '["{image}"]',
+            "cgroupparent": "/",
+            "ulimits": '[{{"Name":"nproc","Hard":9,"Soft":9}}]',
+        }.items()
+    ),
+    Attack(
+        "foreign network of a build",
+        _build(networkmode="{marker}-other"),
+        denial="option.networkmode",
+    ),
+)
+
+CONTEXTS = (
+    Attack("fetched by the engine", _build(FETCH), denial="Dockerfile"),
+    Attack("fetched in lower case", _build(FETCH.replace("ADD", "add")), denial="Dockerfile"),
+    Attack("fetched from two lines", _build(FETCH.replace("ADD", "A\\\nDD")), denial="Dockerfile"),
+    Attack(
+        "fetched by another escape",
+        _build(f"# escape=`\nFROM {BASE}\nRUN true \\\nADD {{url}} /x\n"),
+        denial="Dockerfile",
+    ),
+    Attack(
+        "fetched on build",
+        _build("FROM {marker}/own:1\nONBUILD ADD {url} /x\n"),
+        denial="Dockerfile",
+    ),
+    Attack("volume of an image", _build(f"FROM {BASE}\nVOLUME /x\n"), denial="Dockerfile"),
+    Attack(
+        "compressed context",
+        _build(FETCH, lambda _, t: gzip.compress(archive({"Dockerfile": t}), compresslevel=0)),
+        denial="context",
+    ),
+    Attack(
+        "Dockerfile in lower case",
+        _build(FETCH, lambda _, t: archive({"dockerfile": t})),
+        denial="context",
+    ),
+    Attack(
+        "second Dockerfile",
+        _build(FETCH, lambda _, t: archive({"Dockerfile": HONEST, "./Dockerfile": t})),
+        denial="Dockerfile",
+    ),
+    Attack(
+        "Dockerfile swallowed by an extended header",
+        _build(FETCH, _swallowed(lambda n: _entry("x", b"", pax_headers={"size": str(n)}))),
+        denial="context",
+    ),
+    Attack(
+        "Dockerfile swallowed by leading NULs",
+        _build(
+            FETCH,
+            _swallowed(
+                lambda n: _mended(_entry("x", b""), slice(124, 136), f"\0\0\0\0{n:07o}\0".encode())
+            ),
+        ),
+        denial="context",
+    ),
+    Attack(
+        "Dockerfile swallowed by base 256",
+        _build(
+            FETCH,
+            _swallowed(
+                lambda n: _mended(
+                    _entry("x", b""), slice(124, 136), b"\x80" + n.to_bytes(11, "big")
+                )
+            ),
+        ),
+        denial="context",
+    ),
+)
+"""Attacks that the filter denies once it has read the context, which takes an open build."""
+
+BUILD = (
+    *OPTIONS,
     Attack("remote context in a form", _form),
-    Attack("extra hosts", _build(extrahosts="postgres:10.0.0.1")),
-    Attack("security options", _build(securityopt='["seccomp=unconfined"]'), bare=False),
-    Attack("cache of a foreign image", _build(cachefrom='["{image}"]'.replace("[", "[", 1))),
-    Attack("cgroup parent of a build", _build(cgroupparent="/")),
-    Attack("memory of a build", _build(memory="99999999999", memswap="-1")),
-    Attack("ulimits", _build(ulimits="[]".replace("[]", '[{{"Name":"nproc","Hard":9,"Soft":9}}]'))),
-    Attack("BuildKit", _build(version="2"), bare=False),
-    Attack("session", _build(session="x", version="2"), bare=False),
-    Attack("labels of others", _build(labels='{{"com.docker.compose.project":"other"}}')),
-    Attack("label of another project", _build(labels='{{"mlops.project":"other"}}')),
-    Attack("pull", _build(pull="1"), bare=False),
     Attack("from a foreign image", _build("FROM {image}\nLABEL x=1\n")),
     Attack(
         "from a foreign image by an argument",
@@ -134,67 +222,11 @@ BUILD = (
         ),
     ),
     Attack(
-        "from an image of ours that is not there", _build("FROM {marker}/nobody:1\n"), bare=False
-    ),
-    Attack("fetched by the engine", _build(FETCH)),
-    Attack("fetched in lower case", _build(FETCH.replace("ADD", "add"))),
-    Attack("fetched from two lines", _build(FETCH.replace("ADD", "A\\\nDD"))),
-    Attack(
-        "fetched by another escape",
-        _build(f"# escape=`\nFROM {BASE}\nRUN true \\\nADD {{url}} /x\n"),
-    ),
-    Attack(
-        "fetched after two backslashes",
-        _build(f"FROM {BASE}\nRUN true \\\\\nADD {{url}} /x\n"),
-        bare=False,
-    ),
-    Attack(
-        "fetched after a comment",
-        _build(f"FROM {BASE}\nRUN true \\\n# x\n\nADD {{url}} /x\n"),
-        bare=False,
-    ),
-    Attack("fetched on build", _build("FROM {marker}/own:1\nONBUILD ADD {url} /x\n")),
-    Attack("volume of an image", _build(f"FROM {BASE}\nVOLUME /x\n")),
-    Attack(
-        "compressed context", _build(FETCH, lambda _, t: gzip.compress(archive({"Dockerfile": t})))
+        "from an image of ours that does not exist",
+        _build("FROM {marker}/nobody:1\n"),
+        real=False,
     ),
     Attack("compressed context in disguise", _build(FETCH, _disguised), served=True),
-    Attack("no archive", _build(FETCH, lambda _, t: t.encode()), bare=False),
-    Attack("in lower case", _build(FETCH, lambda _, t: archive({"dockerfile": t}))),
-    Attack(
-        "other file",
-        _build(
-            FETCH, lambda _, t: archive({"Dockerfile": HONEST, "x/evil": t}), dockerfile="x/evil"
-        ),
-    ),
-    Attack(
-        "second Dockerfile",
-        _build(FETCH, lambda _, t: archive({"Dockerfile": HONEST, "./Dockerfile": t})),
-    ),
-    Attack(
-        "Dockerfile swallowed by an extended header",
-        _build(FETCH, _swallowed(lambda n: _entry("x", b"", pax_headers={"size": str(n)}))),
-    ),
-    Attack(
-        "Dockerfile swallowed by leading NULs",
-        _build(
-            FETCH,
-            _swallowed(
-                lambda n: _mended(_entry("x", b""), slice(124, 136), f"\0\0\0\0{n:07o}\0".encode())
-            ),
-        ),
-    ),
-    Attack(
-        "Dockerfile swallowed by base 256",
-        _build(
-            FETCH,
-            _swallowed(
-                lambda n: _mended(
-                    _entry("x", b""), slice(124, 136), b"\x80" + n.to_bytes(11, "big")
-                )
-            ),
-        ),
-    ),
     Attack("symbolic link in its place", _build(FETCH, _later(type=tarfile.SYMTYPE)), served=True),
     Attack("hard link in its place", _build(FETCH, _later(type=tarfile.LNKTYPE)), served=True),
     Attack(

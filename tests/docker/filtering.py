@@ -1,4 +1,4 @@
-"""The Docker socket filter, and requests as bytes: what clients of good will cannot say."""
+"""The Docker socket filter as a process, and requests as bytes that no ordinary client sends."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tasks.stack.embedded import ports
 from tests.waiting import until
 
-HERE = Path(__file__).parents[2] / "docker" / "filter"
-sys.path.insert(0, str(HERE))
+FILTER = Path(__file__).parents[2] / "docker" / "filter"
+sys.path.insert(0, str(FILTER))
 
 BASE = "python:3.11-slim"
 
@@ -42,39 +42,40 @@ def http(
     return head.encode() + b"\r\n" + body
 
 
-def archive(files: Mapping[str, str | bytes | tarfile.TarInfo]) -> bytes:
-    """A tar archive, its Dockerfile as the others in the order given."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as tar:
+def archive(files: Mapping[str, str | bytes]) -> bytes:
+    """A tar archive with its files, the Dockerfile included, in the order given."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in files.items():
-            if isinstance(content, tarfile.TarInfo):
-                content.name = name
-                tar.addfile(content)
-                continue
             data = content.encode() if isinstance(content, str) else content
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
-    return made.getvalue()
+    return buffer.getvalue()
 
 
-def ask(address: str | tuple[str, int], request: bytes) -> tuple[int, bytes]:
-    """Send bytes, and hear all that comes back: the first answer's status (0: none), everything."""
+def send(address: str | tuple[str, int], request: bytes) -> tuple[int, bytes]:
+    """Send bytes and read until the end; returns the first answer's status (0: none) and all."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as connection:
         connection.settimeout(60)
         connection.connect(address)
-        with suppress(ConnectionError):  # it may answer before it has heard everything
+        with suppress(ConnectionError):  # the server may answer before it has read everything
             connection.sendall(request)
-        heard = b""
+        reply = b""
         with suppress(ConnectionError):
             while piece := connection.recv(1 << 16):
-                heard += piece
-    return int(heard.split(maxsplit=2)[1]) if heard.startswith(b"HTTP/") else 0, heard
+                reply += piece
+    return int(reply.split(maxsplit=2)[1]) if reply.startswith(b"HTTP/") else 0, reply
 
 
-class Running:
-    """A filter in a process of its own."""
+def message(reply: bytes) -> str:
+    """The message in an answer's JSON."""
+    return str(json.loads(reply.partition(b"\r\n\r\n")[2])["message"])
+
+
+class RunningFilter:
+    """A filter in its own process."""
 
     def __init__(self, log: Path, process: subprocess.Popen[bytes], port: int) -> None:
         self._log, self.process, self.port = log, process, port
@@ -86,7 +87,7 @@ class Running:
 
     @property
     def log(self) -> str:
-        """What it has written."""
+        """What it has logged."""
         return self._log.read_text()
 
     def open_files(self) -> int:
@@ -95,47 +96,50 @@ class Running:
 
 
 @contextmanager
-def running(log: Path, **settings: str) -> Iterator[Running]:
+def running_filter(log: Path, **settings: str) -> Iterator[RunningFilter]:
     """Run the filter with these variables (`PROJECT` for `FILTER_PROJECT`)."""
     port = ports.unused()
     environment = {f"FILTER_{name}": value for name, value in settings.items()}
     environment["FILTER_LISTEN"] = f"127.0.0.1:{port}"
-    command = [sys.executable, str(HERE / "filter.py")]
+    command = [sys.executable, str(FILTER / "filter.py")]
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=os.environ | environment, stdout=out, stderr=out)
     try:
-        found = Running(log, process, port)
-        until(lambda: "listening" in found.log or process.poll() is not None, 10, "it listens")
-        assert process.poll() is None, found.log
-        yield found
+        service = RunningFilter(log, process, port)
+        until(
+            lambda: "listening" in service.log or process.poll() is not None,
+            10,
+            "the filter listens",
+        )
+        assert process.poll() is None, service.log
+        yield service
     finally:
         process.terminate()
         process.wait(5)
 
 
-class Cuttable:
-    """A relay to the engine; when cut, a filter sees what it sees when the engine stops."""
+class CuttableRelay:
+    """A relay to the engine; when it is cut, a filter sees what it sees when the engine stops."""
 
     def __init__(self, path: str, engine: str) -> None:
         self.path, self._engine = path, engine
-        self._open: list[socket.socket] = []
+        self._connections: list[socket.socket] = []
         self.start()
 
     def start(self) -> None:
-        """As an engine that starts."""
+        """Listen, as an engine that starts."""
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(self.path)
         self._server.listen()
         threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
 
     def close(self) -> None:
-        """As an engine that is stopped."""
+        """Drop everything, as an engine that stops."""
         Path(self.path).unlink(missing_ok=True)
-        for one in (self._server, *self._open):
-            with ExitStack() as ignored:
-                ignored.callback(one.close)
-                one.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
+        for connection in (self._server, *self._connections):
+            with closing(connection), suppress(OSError):  # the other end may have hung up
+                connection.shutdown(socket.SHUT_RDWR)
+        self._connections.clear()
 
     def _accept(self, server: socket.socket) -> None:
         while True:
@@ -145,7 +149,7 @@ class Cuttable:
                 return
             far = socket.socket(socket.AF_UNIX)
             far.connect(self._engine)
-            self._open += [near, far]
+            self._connections += [near, far]
             for source, target in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
 

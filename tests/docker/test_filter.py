@@ -1,8 +1,10 @@
-"""The filter's rules for containers and whose they are, without an engine."""
+"""The filter's rules for containers and their owners, without an engine.
+
+The values here go beyond those that attacks_create.py tries.
+"""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.docker.filtering import HERE, ask, http, running
+from tests.docker.filtering import FILTER, http, message, running_filter, send
 from tests.waiting import until
 
 # isort: split
 import policy
 import rules
 
-OWN = policy.Own("shop", "shop-models", prefix="shop")
+SETTINGS = policy.Settings("shop", "shop-models", prefix="shop")
 LABELS = {
     "mlops.project": "shop",
     "com.docker.compose.project": "shop",
@@ -39,15 +41,17 @@ HONEST: dict[str, Any] = {
     "Labels": LABELS,
     "HostConfig": HOST,
 }
-create = policy.create_rule(OWN)
+check_container = policy.create_rule(SETTINGS)
 
 
 # ---- The body of containers/create.
 
 
-def test_an_honest_container_passes_with_what_is_always_set() -> None:
-    made = create("", {**HONEST, "Domainname": "", "Tty": False, "NetworkingConfig": {"x": None}})
-    assert made == {
+def test_an_honest_container_passes_with_fixed_fields_added() -> None:
+    passed = check_container(
+        "", {**HONEST, "Domainname": "", "Tty": False, "NetworkingConfig": {"x": None}}
+    )
+    assert passed == {
         **HONEST,
         "HostConfig": {
             **HOST,
@@ -65,8 +69,6 @@ def test_an_honest_container_passes_with_what_is_always_set() -> None:
         ("Image", None),
         ("Image", "wine;rm"),
         ("User", None),
-        ("User", ""),
-        ("User", "0"),
         ("User", "00"),
         ("User", "root"),
         ("User", "1000:root"),
@@ -74,125 +76,81 @@ def test_an_honest_container_passes_with_what_is_always_set() -> None:
         ("Env", ["PATH"]),
         ("Env", ["A=\0"]),
         ("Env", "A=b"),
-        ("Cmd", ["sh"]),
         ("Entrypoint", ["sh"]),
-        ("Volumes", {"/data": {}}),
         ("Volumes", {}),
         ("ExposedPorts", {"80/tcp": {}}),
-        ("Hostname", "postgres"),
         ("Domainname", "corp"),
         ("MacAddress", "02:42:ac:11:00:02"),
         ("Healthcheck", {"Test": ["CMD", "true"]}),
         ("Tty", True),
         ("OpenStdin", True),
         ("hostconfig", {"Privileged": True}),
-        ("HOSTCONFIG", {"Privileged": True}),
         ("ho\u017ftconfig", {"Privileged": True}),
     ],
 )
 def test_fields_of_a_container(field: str, value: Any) -> None:
     with pytest.raises(rules.Denied, match=field):
-        create("", {**HONEST, field: value})
+        check_container("", {**HONEST, field: value})
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("Privileged", True),
-        ("privileged", True),
-        ("Binds", ["/:/host"]),
         ("Binds", []),
-        ("Mounts", [{"Type": "bind", "Source": "/", "Target": "/host"}]),
-        ("VolumesFrom", ["postgres"]),
+        ("Mounts", [{"Type": "volume", "Target": "/x"}]),
         ("VolumeDriver", "local"),
         ("NetworkMode", None),
-        ("NetworkMode", "host"),
-        ("NetworkMode", "default"),
-        ("NetworkMode", "container:postgres"),
         ("NetworkMode", "shop-models2"),
-        ("PidMode", "host"),
-        ("IpcMode", "host"),
         ("IpcMode", "container:postgres"),
-        ("UTSMode", "host"),
-        ("UsernsMode", "host"),
-        ("CgroupnsMode", "host"),
         ("Cgroup", "x"),
-        ("CgroupParent", "/"),
-        ("CapAdd", ["SYS_ADMIN"]),
         ("CapDrop", None),
-        ("CapDrop", []),
         ("CapDrop", ["NET_RAW"]),
         ("CapDrop", ["ALL", "ALL"]),
-        ("Devices", [{"PathOnHost": "/dev/sda", "PathInContainer": "/dev/sda"}]),
-        ("DeviceRequests", [{"Count": -1}]),
-        ("DeviceCgroupRules", ["a *:* rwm"]),
         ("SecurityOpt", None),
         ("SecurityOpt", ["seccomp=unconfined"]),
-        ("SecurityOpt", ["no-new-privileges:true", "apparmor=unconfined"]),
         ("SecurityOpt", ["no-new-privileges:false"]),
-        ("Sysctls", {"net.ipv4.ip_forward": "1"}),
-        ("PortBindings", {"80/tcp": [{"HostPort": "80"}]}),
-        ("PublishAllPorts", True),
-        ("ExtraHosts", ["postgres:10.0.0.1"]),
         ("Dns", ["10.0.0.1"]),
-        ("Links", ["postgres"]),
-        ("GroupAdd", ["docker"]),
-        ("MaskedPaths", []),
-        ("ReadonlyPaths", []),
         ("ReadonlyRootfs", None),
-        ("ReadonlyRootfs", False),
         ("ReadonlyRootfs", 1),
         ("Runtime", "kata"),
         ("Isolation", "process"),
         ("StorageOpt", {"size": "1g"}),
         ("OomKillDisable", True),
-        ("OomScoreAdj", -1000),
         ("AutoRemove", True),
         ("Ulimits", [{"Name": "nproc", "Hard": -1}]),
         ("ShmSize", 1 << 40),
         ("Memory", None),
-        ("Memory", 0),
         ("Memory", -1),
         ("Memory", (2 << 30) + 1),
         ("Memory", 1 << 70),
         ("Memory", 1e8),
         ("Memory", "64m"),
         ("Memory", True),
-        ("MemorySwap", -1),
-        ("MemorySwap", 128 << 20),
         ("MemorySwappiness", 100),
         ("NanoCpus", None),
-        ("NanoCpus", 0),
         ("NanoCpus", -1),
         ("NanoCpus", 2_000_000_001),
-        ("CpuQuota", 100_000),
         ("CpuPeriod", 1),
-        ("CpuShares", 1 << 18),
         ("CpusetCpus", "0"),
         ("CpuRealtimeRuntime", 1),
         ("PidsLimit", None),
-        ("PidsLimit", 0),
-        ("PidsLimit", -1),
         ("PidsLimit", 513),
         ("BlkioWeight", 10),
-        ("RestartPolicy", {"Name": "always"}),
         ("RestartPolicy", {"Name": "on-failure", "MaximumRetryCount": -1}),
         ("LogConfig", None),
         ("LogConfig", {"Type": "syslog", "Config": HOST["LogConfig"]["Config"]}),
-        ("LogConfig", {"Type": "json-file", "Config": {}}),
         ("LogConfig", {"Type": "json-file", "Config": {"max-size": "1g", "max-file": "3"}}),
         ("LogConfig", {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "99"}}),
         (
             "LogConfig",
             {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "3", "tag": "x"}},
         ),
-        ("Tmpfs", {"/etc": ""}),
         ("Tmpfs", {"/tmp": "exec,dev"}),
     ],
 )
 def test_fields_of_hostconfig(field: str, value: Any) -> None:
     with pytest.raises(rules.Denied, match=f"HostConfig.{field}"):
-        create("", {**HONEST, "HostConfig": {**HOST, field: value}})
+        check_container("", {**HONEST, "HostConfig": {**HOST, field: value}})
 
 
 @pytest.mark.parametrize(
@@ -203,10 +161,8 @@ def test_fields_of_hostconfig(field: str, value: Any) -> None:
         {**LABELS, "mlops.project": "other"},
         {**LABELS, "MLOPS.project": "other"},
         {**LABELS, "com.docker.compose.project": "other"},
-        {**LABELS, "com.docker.compose.service": "postgres"},
         {**LABELS, "com.docker.compose.oneoff": "True"},
         {**LABELS, "com.docker.compose.project.working_dir": "/"},
-        {**LABELS, "traefik.enable": "true"},
         {**LABELS, "mlops.x": 1},
         {**LABELS, "org.opencontainers.image.description": "one\nmlops.project=other"},
         {**LABELS, "owner": "a\x00b"},
@@ -215,19 +171,17 @@ def test_fields_of_hostconfig(field: str, value: Any) -> None:
 )
 def test_labels(labels: Any) -> None:
     with pytest.raises(rules.Denied, match="Labels"):
-        create("", {**HONEST, "Labels": labels})
+        check_container("", {**HONEST, "Labels": labels})
 
 
-def test_labels_may_be_in_any_language() -> None:
+def test_labels_in_any_language_pass() -> None:
     labels = {**LABELS, "org.opencontainers.image.description": "Größe, in µm: 大きさ"}
-    assert create("", {**HONEST, "Labels": labels})["Labels"] == labels
+    assert check_container("", {**HONEST, "Labels": labels})["Labels"] == labels
 
 
 @pytest.mark.parametrize(
     "networks",
     [
-        {"EndpointsConfig": {"shop-default": {}}},
-        {"EndpointsConfig": {"shop-models": {"Aliases": ["postgres"]}}},
         {"EndpointsConfig": {"shop-models": {"Aliases": ["model-wine\n"]}}},
         {"EndpointsConfig": {"shop-models": {"Links": ["postgres"]}}},
         {"EndpointsConfig": {"shop-models": {"IPAMConfig": {"IPv4Address": "172.18.0.2"}}}},
@@ -239,13 +193,13 @@ def test_labels_may_be_in_any_language() -> None:
 )
 def test_networks(networks: Any) -> None:
     with pytest.raises(rules.Denied, match="NetworkingConfig"):
-        create("", {**HONEST, "NetworkingConfig": networks})
+        check_container("", {**HONEST, "NetworkingConfig": networks})
 
 
 def test_an_alias_of_a_model_passes() -> None:
     networks = {"EndpointsConfig": {"shop-models": {"Aliases": ["model-wine"]}, "other": None}}
-    made = create("", {**HONEST, "NetworkingConfig": networks})
-    assert made["NetworkingConfig"] == {
+    passed = check_container("", {**HONEST, "NetworkingConfig": networks})
+    assert passed["NetworkingConfig"] == {
         "EndpointsConfig": {"shop-models": {"Aliases": ["model-wine"]}}
     }
 
@@ -253,16 +207,12 @@ def test_an_alias_of_a_model_passes() -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        '{"Image": "a", "Image": "b"}',
-        '{"Image": "a", "image": "b"}',
-        '{"HostConfig": {"Privileged": false, "privileged": true}}',
         '{"Imag\\u0065": "a", "Image": "b"}',
         '{"Memory": NaN}',
         '{"Memory": Infinity}',
         "[" * 100_000,
         '{"a":' * 100_000,
         '{"Memory": ' + "9" * 5000 + "}",
-        "{} {}",
         "",
         b"\xff{}",
         "\ufeff{}",
@@ -273,7 +223,7 @@ def test_json_that_parsers_read_differently(source: str | bytes) -> None:
         rules.parse_json(source)
 
 
-# ---- Whose it is.
+# ---- Ownership.
 
 
 @pytest.mark.parametrize(
@@ -288,8 +238,8 @@ def test_json_that_parsers_read_differently(source: str | bytes) -> None:
         ({"mlops.project": "shop", "com.docker.compose.service": "postgres"}, False),
     ],
 )
-def test_what_labels_make_ours(labels: dict[str, str] | None, ours: bool) -> None:
-    assert OWN.owns(labels) is ours
+def test_ownership_by_labels(labels: dict[str, str] | None, ours: bool) -> None:
+    assert SETTINGS.owns(labels) is ours
 
 
 @pytest.mark.parametrize(
@@ -304,57 +254,57 @@ def test_what_labels_make_ours(labels: dict[str, str] | None, ours: bool) -> Non
         (["registry/shop/wine:1"], False),
     ],
 )
-def test_what_names_make_an_image_ours(names: list[str], ours: bool) -> None:
-    assert OWN.owns_image({"mlops.project": "shop"}, names) is ours
+def test_ownership_of_images_by_names(names: list[str], ours: bool) -> None:
+    assert SETTINGS.owns_image({"mlops.project": "shop"}, names) is ours
 
 
 # ---- The service.
 
 
-def test_without_an_engine_it_says_so(tmp_path: Path) -> None:
+def test_a_missing_engine_is_reported(tmp_path: Path) -> None:
     socket = str(tmp_path / "nobody.sock")
-    with running(tmp_path / "log", PROJECT="shop", NETWORK="n", SOCKET=socket) as one:
-        status, said = ask(one.address, http("GET", "/_ping"))
-        assert (status, json.loads(said.partition(b"\r\n\r\n")[2])["message"][:40]) == (
-            502,
-            "docker filter: the engine does not answe",
-        )
-        checked = subprocess.run(
-            [sys.executable, str(HERE / "filter.py"), "health"],
-            env={"FILTER_PROJECT": "shop", "FILTER_NETWORK": "n", "FILTER_LISTEN": f":{one.port}"},
+    settings = {"PROJECT": "shop", "NETWORK": "n"}
+    with running_filter(tmp_path / "log", SOCKET=socket, **settings) as service:
+        status, reply = send(service.address, http("GET", "/_ping"))
+        assert status == 502
+        assert message(reply).startswith("docker filter: the engine does not answer")
+        environment = {"FILTER_PROJECT": "shop", "FILTER_NETWORK": "n"}
+        health = subprocess.run(
+            [sys.executable, str(FILTER / "filter.py"), "health"],
+            env={**environment, "FILTER_LISTEN": f":{service.port}"},
             timeout=10,
             check=False,
         )
-        assert checked.returncode == 1
-        one.process.terminate()
-        assert one.process.wait(5) == 0
+        assert health.returncode == 1
+        service.process.terminate()
+        assert service.process.wait(5) == 0
 
 
 def test_a_denial_is_a_line_in_the_log_that_nobody_can_forge(tmp_path: Path) -> None:
-    with running(tmp_path / "log", PROJECT="shop", NETWORK="n") as one:
-        status, said = ask(one.address, http("GET", "/info?x=%0aALLOW"))
+    with running_filter(tmp_path / "log", PROJECT="shop", NETWORK="n") as service:
+        status, reply = send(service.address, http("GET", "/info?x=%0aALLOW"))
         assert status == 403
-        message = json.loads(said.partition(b"\r\n\r\n")[2])["message"]
-        assert message.startswith(
+        assert message(reply).startswith(
             'docker filter: endpoint: "GET /info" is denied; allowed: GET HEAD'
         )
-        ask(one.address, b"GET /a\nALLOW HTTP/1.1\r\n\r\n")
-        ask(one.address, http("POST", "/containers/create?name=shop-model-x", '{"a": "\\nALLOW"}'))
-        until(lambda: one.log.count("DENY") == 3, 5, "it has said so")
-        assert "\nALLOW" not in one.log
+        send(service.address, b"GET /a\nALLOW HTTP/1.1\r\n\r\n")
+        body = '{"a": "\\nALLOW"}'
+        send(service.address, http("POST", "/containers/create?name=shop-model-x", body))
+        until(lambda: service.log.count("DENY") == 3, 5, "the log has three denials")
+        assert "\nALLOW" not in service.log
 
 
 @pytest.mark.parametrize(
     "variables", [{}, {"PROJECT": "x"}, {"PROJECT": "x", "NETWORK": "n", "MAX_MEMORY": "lots"}]
 )
-def test_settings_that_are_missing_or_wrong(variables: dict[str, str]) -> None:
+def test_missing_or_invalid_settings(variables: dict[str, str]) -> None:
     environment = {f"FILTER_{name}": value for name, value in variables.items()}
     with pytest.raises(SystemExit, match="FILTER_"):
-        policy.own_of(environment)
+        policy.read_settings(environment)
 
 
 def test_settings() -> None:
-    found = policy.own_of(
+    settings = policy.read_settings(
         {
             "FILTER_PROJECT": "p",
             "FILTER_NETWORK": "n",
@@ -363,4 +313,4 @@ def test_settings() -> None:
             "FILTER_BASES": "a b",
         }
     )
-    assert (found.memory, found.cpus, found.bases) == (512 << 20, 1.5, ("a", "b"))
+    assert (settings.memory, settings.cpus, settings.bases) == (512 << 20, 1.5, ("a", "b"))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.docker.attacks_build import CONTEXTS as ATTACKS
 from tests.docker.filtering import archive, http
+from tests.docker.world import Attack, World, world_without_engine
 
 # isort: split
 import contexts
@@ -20,26 +22,32 @@ import wire
 # ---- HTTP.
 
 
-async def heard(source: bytes, read: Callable[[asyncio.StreamReader], Any]) -> Any:
+def stream(source: bytes) -> asyncio.StreamReader:
     reader = asyncio.StreamReader(limit=wire.PIECE)
     reader.feed_data(source)
     reader.feed_eof()
-    return await read(reader)
+    return reader
+
+
+async def head_of(source: bytes) -> wire.Request:
+    return await wire.read_head(stream(source))
+
+
+async def body_of(headers: dict[str, str], source: bytes, limit: int = 100) -> bytes:
+    return await wire.Body(stream(source), headers, limit).whole()
 
 
 HEADS = {
-    "bare LF": b"GET /_ping HTTP/1.1\nHost: x\n\n\r\n\r\n",
-    "bare LF in a header": b"GET /_ping HTTP/1.1\r\nA: b\nTransfer-Encoding: chunked\r\n\r\n",
     "bare CR": b"GET /_ping HTTP/1.1\r\nA: b\rC: d\r\n\r\n",
-    "folded header": b"GET /_ping HTTP/1.1\r\nA: b\r\n Transfer-Encoding: chunked\r\n\r\n",
     "space before the colon": b"GET /_ping HTTP/1.1\r\nContent-Length : 5\r\n\r\n",
-    "twice": b"GET /_ping HTTP/1.1\r\nContent-Length: 0\r\ncontent-length: 5\r\n\r\n",
+    "two lengths": b"GET /_ping HTTP/1.1\r\nContent-Length: 0\r\ncontent-length: 5\r\n\r\n",
+    "two codings": b"GET /_ping HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
+    b"Transfer-Encoding: identity\r\n\r\n",
     "two hosts": b"GET /_ping HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "no colon": b"GET /_ping HTTP/1.1\r\nHost\r\n\r\n",
     "no name": b"GET /_ping HTTP/1.1\r\n: x\r\n\r\n",
     "NUL in a header": b"GET /_ping HTTP/1.1\r\nA: b\0\r\n\r\n",
     "high byte in a name": b"GET /_ping HTTP/1.1\r\nTransfer-Encod\xefng: chunked\r\n\r\n",
-    "absolute form": b"GET http://x/info HTTP/1.1\r\n\r\n",
     "authority form": b"CONNECT x:1 HTTP/1.1\r\n\r\n",
     "asterisk form": b"OPTIONS * HTTP/1.1\r\n\r\n",
     "no target": b"GET  HTTP/1.1\r\n\r\n",
@@ -51,7 +59,6 @@ HEADS = {
     "HTTP/0.9": b"GET /_ping\r\n\r\n",
     "lower case": b"get /_ping HTTP/1.1\r\n\r\n",
     "leading line": b"\r\nGET /_ping HTTP/1.1\r\n\r\n",
-    "upgrade": b"POST /x HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
     "expect": b"POST /x HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
     "trailer": b"POST /x HTTP/1.1\r\nTrailer: A\r\n\r\n",
     "unfinished": b"GET /_ping HTTP/1.1\r\nHost: x\r\n",
@@ -62,33 +69,29 @@ HEADS = {
 @pytest.mark.parametrize("source", HEADS.values(), ids=HEADS.keys())
 def test_heads_that_servers_read_differently(source: bytes) -> None:
     with pytest.raises(rules.Refusal) as raised:
-        asyncio.run(heard(source, wire.read_head))
+        asyncio.run(head_of(source))
     assert raised.value.status in {400, 431}
 
 
 def test_a_head() -> None:
-    head = asyncio.run(heard(http("GET", "/a/b?c=d?e", Accept="*/*"), wire.read_head))
+    head = asyncio.run(head_of(http("GET", "/a/b?c=d?e", Accept="*/*")))
     assert (head.method, head.path, head.query) == ("GET", "/a/b", "c=d?e")
     assert head.headers["accept"] == "*/*"
-
-
-def body_of(headers: dict[str, str], source: bytes, limit: int = 100) -> Any:
-    return asyncio.run(heard(source, lambda reader: wire.Body(reader, headers, limit).whole()))
 
 
 CHUNKED = {"transfer-encoding": "chunked"}
 
 
 def test_bodies() -> None:
-    assert body_of({"content-length": "3"}, b"abcdef") == b"abc"
-    assert body_of(CHUNKED, b"3\r\nabc\r\n0a\r\n0123456789\r\n0\r\n\r\nGET") == b"abc0123456789"
-    assert body_of({}, b"abc") == b""
+    assert asyncio.run(body_of({"content-length": "3"}, b"abcdef")) == b"abc"
+    chunks = b"3\r\nabc\r\n0a\r\n0123456789\r\n0\r\n\r\nGET"
+    assert asyncio.run(body_of(CHUNKED, chunks)) == b"abc0123456789"
+    assert asyncio.run(body_of({}, b"abc")) == b""
 
 
 BODIES: dict[str, tuple[dict[str, str], bytes]] = {
-    "both framings": ({**CHUNKED, "content-length": "3"}, b"0\r\n\r\n"),
     "other coding": ({"transfer-encoding": "gzip, chunked"}, b"0\r\n\r\n"),
-    "coding in capitals": ({"transfer-encoding": "Chunked"}, b"0\r\n\r\n"),
+    "unknown coding": ({"transfer-encoding": "xchunked"}, b"0\r\n\r\n"),
     "no coding": ({"transfer-encoding": ""}, b"0\r\n\r\n"),
     "identity": ({"transfer-encoding": "identity"}, b"0\r\n\r\n"),
     "plus": ({"content-length": "+3"}, b"abc"),
@@ -117,7 +120,7 @@ BODIES: dict[str, tuple[dict[str, str], bytes]] = {
 @pytest.mark.parametrize(("headers", "source"), BODIES.values(), ids=BODIES.keys())
 def test_bodies_that_servers_read_differently(headers: dict[str, str], source: bytes) -> None:
     with pytest.raises(rules.Refusal) as raised:
-        body_of(headers, source)
+        asyncio.run(body_of(headers, source))
     assert raised.value.status in {400, 413}
 
 
@@ -125,32 +128,32 @@ def test_bodies_that_servers_read_differently(headers: dict[str, str], source: b
     ("headers", "source"),
     [({"content-length": "9"}, b"abc"), (CHUNKED, b"3\r\nab"), (CHUNKED, b"3")],
 )
-def test_a_client_that_hangs_up(headers: dict[str, str], source: bytes) -> None:
+def test_a_client_that_hangs_up_is_gone(headers: dict[str, str], source: bytes) -> None:
     with pytest.raises(wire.ClientGoneError):
-        body_of(headers, source)
+        asyncio.run(body_of(headers, source))
 
 
-def test_slow_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_clients_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "HEAD_S", 0.05)
     monkeypatch.setattr(wire, "IDLE_S", 0.05)
 
-    async def silent(read: Callable[[asyncio.StreamReader], Any]) -> None:
+    async def times_out(read: Callable[[asyncio.StreamReader], Any]) -> None:
         reader = asyncio.StreamReader()
         reader.feed_data(b"3")
         with pytest.raises(rules.Refusal) as raised:
             await read(reader)
         assert raised.value.status == 408
 
-    asyncio.run(silent(wire.read_head))
-    asyncio.run(silent(lambda reader: wire.Body(reader, CHUNKED, 9).whole()))
-    asyncio.run(silent(lambda reader: wire.Body(reader, {"content-length": "9"}, 9).whole()))
+    asyncio.run(times_out(wire.read_head))
+    asyncio.run(times_out(lambda reader: wire.Body(reader, CHUNKED, 9).whole()))
+    asyncio.run(times_out(lambda reader: wire.Body(reader, {"content-length": "9"}, 9).whole()))
 
 
 # ---- Dockerfiles.
 
 
 @pytest.mark.parametrize(
-    ("dockerfile", "given", "images"),
+    ("dockerfile", "arguments", "images"),
     [
         ("FROM a\nRUN x\n", {}, {"a"}),
         ("ARG BASE=a:1\nFROM ${BASE}\n", {}, {"a:1"}),
@@ -168,22 +171,17 @@ def test_slow_clients(monkeypatch: pytest.MonkeyPatch) -> None:
         ("FROM a\nARG X=1 Y=2\nRUN x\n", {}, {"a"}),
     ],
 )
-def test_what_a_dockerfile_is_built_from(
-    dockerfile: str, given: dict[str, str], images: set[str]
+def test_images_that_a_dockerfile_uses(
+    dockerfile: str, arguments: dict[str, str], images: set[str]
 ) -> None:
-    assert contexts.sources(dockerfile.encode(), given) == images
+    assert contexts.sources(dockerfile.encode(), arguments) == images
 
 
 @pytest.mark.parametrize(
     "dockerfile",
     [
-        "FROM a\nADD http://127.0.0.1/ /x",
-        "FROM a\nadd x y",
         "FROM a\n  Add x y",
-        "FROM a\nA\\\nDD http://127.0.0.1/ /x",
         "FROM a\nADD\thttp://127.0.0.1/ /x",
-        "FROM a\nONBUILD ADD http://127.0.0.1/ /x",
-        "FROM a\nVOLUME /x",
         "FROM a\nMAINTAINER x",
         "FROM a\n<<EOF\nEOF",
         "FROM a\nRUN <<EOF\nx\nEOF",
@@ -195,7 +193,6 @@ def test_what_a_dockerfile_is_built_from(
         'FROM a\nCOPY --"from"=b x y',
         "FROM a\nCOPY --from=$B x y",
         "FROM a\nCOPY --link x y",
-        "#escape=`\nFROM a\n# x `\nADD x y",
         "# Escape = `\nFROM a",
         "FROM a\nRUN x \\\\\nRUN y",
         "FROM a\nRUN x \\\n\nRUN y",
@@ -219,7 +216,7 @@ def test_dockerfiles_that_are_denied(dockerfile: str) -> None:
 
 
 def test_a_stage_cannot_hide_an_image_behind_a_continuation() -> None:
-    """Joined without its blank, `--from=evil` would read as the stage `evilx`."""
+    """Without the space, the joined line would name the stage `evilx`."""
     dockerfile = b"FROM a AS evilx\nFROM a\nCOPY --from=evil\\\n x y /\n"
     assert contexts.sources(dockerfile, {}) == {"a", "evil"}
 
@@ -227,16 +224,14 @@ def test_a_stage_cannot_hide_an_image_behind_a_continuation() -> None:
 # ---- Contexts.
 
 
-async def _passed(source: bytes, limit: int = 1 << 30) -> tuple[bytes, bytes]:
-    reader = asyncio.StreamReader()
-    reader.feed_data(source)
-    reader.feed_eof()
+async def copied(context: bytes) -> tuple[bytes, bytes]:
+    """What is sent to the engine, and the Dockerfile's text."""
     sent = bytearray()
 
     async def send(piece: bytes) -> None:
         sent.extend(piece)
 
-    body = wire.Body(reader, {"content-length": str(len(source))}, limit)
+    body = wire.Body(stream(context), {"content-length": str(len(context))}, 1 << 30)
     last, text = await contexts.copy_context(body, "Dockerfile", send)
     return bytes(sent) + last, text
 
@@ -244,9 +239,9 @@ async def _passed(source: bytes, limit: int = 1 << 30) -> tuple[bytes, bytes]:
 def test_a_context_ends_with_the_text_that_was_checked() -> None:
     long = "d/" + "n" * 150
     files = {"a": "1" * 1000, "Dockerfile": "FROM a", long: "2", "Dockerfile2": "FROM b"}
-    passed, text = asyncio.run(_passed(archive(files)))
+    sent, text = asyncio.run(copied(archive(files)))
     assert text == b"FROM a"
-    with tarfile.open(fileobj=io.BytesIO(passed)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(sent)) as tar:
         assert tar.getnames() == [".", "a", "Dockerfile", long, "Dockerfile2", "Dockerfile"]
         last = tar.extractfile(tar.getmembers()[-1])
         assert last is not None
@@ -254,7 +249,7 @@ def test_a_context_ends_with_the_text_that_was_checked() -> None:
 
 
 def changed(at: slice, value: bytes, files: dict[str, Any] | None = None) -> bytes:
-    """An archive with bytes of its first header replaced; the checksum mended."""
+    """An archive with bytes of its first header replaced and its checksum corrected."""
     raw = bytearray(archive(files or {"x": "FROM b", "Dockerfile": "FROM a"}))
     raw[at] = value
     raw[148:156] = b" " * 8
@@ -267,8 +262,6 @@ CONTEXTS = {
     "no Dockerfile": archive({"a": "b"}),
     "Dockerfile deeper": archive({"x/Dockerfile": "FROM a"}),
     "Dockerfile a link": changed(KIND, b"2", {"Dockerfile": ""}),
-    "size with leading NULs": changed(SIZE, b"\0\0\0\00000000010"),
-    "size in base 256": changed(SIZE, b"\x80" + bytes(10) + b"\x06"),
     "size with an underscore": changed(SIZE, b"0000000_006\0"),
     "size with a sign": changed(SIZE, b"-0000000006\0"),
     "sparse file": changed(KIND, b"S"),
@@ -283,12 +276,14 @@ CONTEXTS = {
     "extended header with a size": changed(
         KIND, b"x", {"x": "10 size=00\n", "Dockerfile": "FROM a"}
     ),
-    "with a size, later": changed(KIND, b"x", {"x": "7 a=b\n+9 size=0\n", "Dockerfile": "FROM a"}),
+    "extended header with a size later": changed(
+        KIND, b"x", {"x": "7 a=b\n+9 size=0\n", "Dockerfile": "FROM a"}
+    ),
     "sparse by extension": changed(
         KIND, b"x", {"x": "22 GNU.sparse.major=1\n", "Dockerfile": "FROM a"}
     ),
     "huge Dockerfile": archive({"Dockerfile": "#" * (1 << 19)}),
-    "gzip": b"\x1f\x8b\x08" + bytes(range(256)) * 8,
+    "no archive": b"FROM a\nADD x y\n",
     "nothing": b"",
     "only the end": bytes(1024),
     "cut": archive({"Dockerfile": "FROM a"})[:700],
@@ -298,4 +293,18 @@ CONTEXTS = {
 @pytest.mark.parametrize("source", CONTEXTS.values(), ids=CONTEXTS.keys())
 def test_contexts_that_are_refused(source: bytes) -> None:
     with pytest.raises(rules.Refusal, match=r"context|ends too early"):
-        asyncio.run(_passed(source))
+        asyncio.run(copied(source))
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """Names without an engine."""
+    with world_without_engine() as names:
+        yield names
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_an_attack_by_a_context_is_denied(attack: Attack, world: World) -> None:
+    context = attack.request(world).partition(b"\r\n\r\n")[2]
+    with pytest.raises(rules.Refusal, match=f"^docker filter: {attack.denial}"):
+        contexts.sources(asyncio.run(copied(context))[1], {})

@@ -1,22 +1,26 @@
-"""An engine with something of ours and a victim, for the filter's tests."""
+"""An engine that holds a container of ours and a foreign victim, and attacks on the victim."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from uuid import uuid4
 
+import docker
 import docker.errors
 
-from tasks.serving.targets import engine
-from tests.docker.filtering import BASE, archive
+from tasks.serving.targets.deployment import engine
+from tests.docker.filtering import BASE, archive, http, send
 
 SLEEP = 'CMD ["python3", "-u", "-c", "import os, time; print(os.environ); time.sleep(9999)"]\n'
+MAX_CONTAINERS = 4
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -27,12 +31,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"FROM {BASE}\nLABEL fetched=1\n".encode())
 
     def log_message(self, *_: Any) -> None:
-        """Quietly."""
+        """Log nothing."""
 
 
 @dataclass
 class World:
-    """An engine with something of ours and a victim; everything in it has `marker` in its name."""
+    """Our container and image, and a victim's; `marker` is in the name of everything.
+
+    Without an engine (None), only names and the URL can be used.
+    """
 
     engine: Any
     socket: str
@@ -41,11 +48,18 @@ class World:
     server: ThreadingHTTPServer = field(
         default_factory=lambda: ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     )
+    images: dict[str, str] = field(default_factory=dict)
+    """The images that `make` has built: id by tag."""
 
     def __post_init__(self) -> None:
-        """Serve on a port of the host alone, as services do that trust whoever reaches them."""
+        """Serve on the host's loopback, like services that trust whoever reaches them."""
         self.server.hits = 0  # type: ignore[attr-defined]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.server.shutdown()
+        self.server.server_close()
 
     @property
     def network(self) -> str:
@@ -54,12 +68,12 @@ class World:
 
     @property
     def other(self) -> str:
-        """A network that is not the models'."""
+        """A network that models must not join."""
         return f"{self.marker}-other"
 
     @property
     def other_id(self) -> str:
-        """Its id."""
+        """The id of that network."""
         return str(self.engine.networks.list(names=[f"^{self.other}$"])[0].id)
 
     @property
@@ -74,7 +88,7 @@ class World:
 
     @property
     def own(self) -> str:
-        """A container of ours."""
+        """Our container."""
         return f"{self.marker}-model-own"
 
     @property
@@ -84,100 +98,152 @@ class World:
 
     @property
     def own_image(self) -> str:
-        """An image of ours."""
+        """Our image."""
         return f"{self.marker}/own:1"
 
     def id_of(self, container: str) -> str:
-        """The full id."""
+        """The full id of a container."""
         return str(self.engine.containers.get(container).id)
 
     def image_id(self, name: str) -> str:
-        """The full id, with its algorithm."""
+        """The full id of an image, with its algorithm."""
         return str(self.engine.images.get(name).id)
 
+    def filter_settings(self, **changes: str) -> dict[str, str]:
+        """The settings of a filter in front of this engine."""
+        return {
+            "PROJECT": self.marker,
+            "NETWORK": self.network,
+            "PREFIX": self.marker,
+            "BASES": BASE,
+            "SOCKET": self.socket,
+            "MAX_CPUS": "1.5",
+            "MAX_MEMORY": "256m",
+            "MAX_CONTAINERS": str(MAX_CONTAINERS),
+            **changes,
+        }
+
     def build(self, tag: str, dockerfile: str, **labels: str) -> None:
-        """Build an image past the filter."""
+        """Build an image without the filter."""
         context = io.BytesIO(archive({"Dockerfile": dockerfile}))
         self.engine.images.build(
             fileobj=context, custom_context=True, tag=tag, labels=labels, rm=True, forcerm=True
         )
 
     def make(self) -> None:
-        """Make whatever is not there."""
+        """Make whatever is missing."""
+        networks = {network["Name"] for network in self.engine.api.networks()}
+        for name in {self.network, self.other} - networks:
+            self.engine.networks.create(name, internal=True)
         ours = {"mlops.project": self.marker}
-        for name in (self.network, self.other):
-            if not self.engine.networks.list(names=[f"^{name}$"]):
-                self.engine.networks.create(name, internal=True)
-        texts = {
-            self.foreign_image: (f"ENV SECRET={self.secret}\n", {}),
-            self.own_image: ("", ours),
-        }
-        for tag, (text, labels) in texts.items():
-            self.build(tag, f"FROM {BASE}\n{text}{SLEEP}", **labels)
+        self._make_image(self.foreign_image, f"ENV SECRET={self.secret}\n")
+        self._make_image(self.own_image, "", **ours)
         self.engine.images.get(self.foreign_image).tag(f"{self.marker}-bare")
         self._start(self.victim, self.foreign_image, {}, self.other)
         self._start(self.own, self.own_image, own_labels(self), self.network, mem_limit="64m")
 
+    def _make_image(self, tag: str, instructions: str, **labels: str) -> None:
+        images = self.engine.api.images()
+        ids = {name: image["Id"] for image in images for name in image["RepoTags"] or ()}
+        if tag not in self.images or ids.get(tag) != self.images[tag]:
+            self.build(tag, f"FROM {BASE}\n{instructions}{SLEEP}", **labels)
+            self.images[tag] = self.image_id(tag)
+
     def _start(
-        self, name: str, image: str, labels: dict[str, str], network: str, **more: Any
+        self, name: str, image: str, labels: dict[str, str], network: str, **options: Any
     ) -> None:
         with suppress(docker.errors.NotFound):
-            found = self.engine.containers.get(name)
-            if found.status == "running":
+            existing = self.engine.containers.get(name)
+            if existing.status == "running":
                 return
-            found.remove(force=True)
+            existing.remove(force=True)
         self.engine.containers.run(
-            image, name=name, labels=labels, network=network, detach=True, **more
+            image, name=name, labels=labels, network=network, detach=True, **options
         )
+
+    def create(self, request: bytes) -> dict[str, Any]:
+        """Create a container without the filter; returns what an inspection shows of its kind."""
+        status, reply = send(self.socket, request)
+        assert status == 201, reply
+        created = json.loads(reply.partition(b"\r\n\r\n")[2])["Id"]
+        details = self.engine.api.inspect_container(created)
+        config = {key: value for key, value in details["Config"].items() if value != created[:12]}
+        networks = {
+            name: [alias for alias in network["Aliases"] or () if alias != created[:12]]
+            for name, network in details["NetworkSettings"]["Networks"].items()
+        }
+        return {"Config": config, "HostConfig": details["HostConfig"], "Networks": networks}
 
     def state(self) -> dict[str, Any]:
         """All that an attack could change."""
-        found: dict[str, Any] = {"hits": self.server.hits}  # type: ignore[attr-defined]
-        for one in self.engine.api.containers(all=True):
-            if self.marker in json.dumps(one):
-                with suppress(docker.errors.NotFound):  # a build's, which the engine removes
-                    found[one["Id"]] = self._state_of(one["Id"])
-        for one in self.engine.api.images(all=True):
-            if self.marker in json.dumps(one):
-                found[one["Id"]] = sorted(one["RepoTags"] or [])
-        for one in (*self.engine.api.networks(), *(self.engine.api.volumes()["Volumes"] or [])):
-            if self.marker in one["Name"]:
-                found[f"{one['Name']} {one.get('Id')}"] = "there"
-        return found
+        state: dict[str, Any] = {"hits": self.server.hits}  # type: ignore[attr-defined]
+        for summary in self.engine.api.containers(all=True):
+            if self.marker in json.dumps(summary):
+                with suppress(docker.errors.NotFound):  # of a build: the engine removes it
+                    state[summary["Id"]] = self._container_state(summary["Id"])
+        for image in self.engine.api.images(all=True):
+            if self.marker in json.dumps(image):
+                state[image["Id"]] = sorted(image["RepoTags"] or [])
+        volumes = self.engine.api.volumes()["Volumes"] or []
+        for item in (*self.engine.api.networks(), *volumes):
+            if self.marker in item["Name"]:
+                state[f"{item['Name']} {item.get('Id')}"] = "exists"
+        return state
 
-    def _state_of(self, container: str) -> tuple[Any, ...]:
-        seen = self.engine.api.inspect_container(container)
-        state, host = seen["State"], seen["HostConfig"]
+    def _container_state(self, container: str) -> tuple[Any, ...]:
+        details = self.engine.api.inspect_container(container)
+        state, host = details["State"], details["HostConfig"]
         return (
-            *(seen["Name"], state["Status"], state["StartedAt"], seen["ExecIDs"]),
-            *(host["Memory"], host["PidsLimit"], sorted(seen["NetworkSettings"]["Networks"])),
+            *(details["Name"], state["Status"], state["StartedAt"], details["ExecIDs"]),
+            *(host["Memory"], host["PidsLimit"], sorted(details["NetworkSettings"]["Networks"])),
         )
 
     def clear(self, *, everything: bool = False) -> None:
         """Remove what attacks have made, or everything."""
-        keep = set() if everything else {self.victim, self.own}
-        for one in self.engine.api.containers(all=True):
-            names = {name[1:] for name in one["Names"] or ()}  # none while it is being removed
-            if self.marker in json.dumps(one) and not names & keep:
+        kept = set() if everything else {self.victim, self.own}
+        for summary in self.engine.api.containers(all=True):
+            names = {name[1:] for name in summary["Names"] or ()}  # None while it is being removed
+            if self.marker in json.dumps(summary) and not names & kept:
                 with suppress(docker.errors.NotFound):
-                    engine.remove(self.engine.containers.get(one["Id"]))
+                    engine.remove(self.engine.containers.get(summary["Id"]))
         kept = {self.foreign_image, self.own_image, f"{self.marker}-bare:latest"}
         images = set() if everything else kept
-        for one in self.engine.api.images():
-            for tag in one["RepoTags"] or []:
+        for image in self.engine.api.images():
+            for tag in image["RepoTags"] or []:
                 if self.marker in tag and tag not in images:
                     self.engine.api.remove_image(tag, force=True)
-        for one in self.engine.api.volumes()["Volumes"] or []:
-            if one["Name"].startswith(self.marker):
-                self.engine.api.remove_volume(one["Name"])
+        for volume in self.engine.api.volumes()["Volumes"] or []:
+            if volume["Name"].startswith(self.marker):
+                self.engine.api.remove_volume(volume["Name"])
         networks = set() if everything else {self.network, self.other}
-        for one in self.engine.api.networks():
-            if one["Name"].startswith(self.marker) and one["Name"] not in networks:
-                self.engine.api.remove_network(one["Id"])
+        for network in self.engine.api.networks():
+            if network["Name"].startswith(self.marker) and network["Name"] not in networks:
+                self.engine.api.remove_network(network["Id"])
+
+
+@contextmanager
+def world_without_engine(socket: str = "") -> Iterator[World]:
+    """Names that belong to no engine."""
+    name = f"mlops-test-{uuid4().hex[:8]}"
+    with closing(World(None, socket, name, f"secret-{uuid4().hex}")) as world:
+        yield world
+
+
+@contextmanager
+def world_with_engine() -> Iterator[World]:
+    """An engine with a victim in it; everything is removed at the end."""
+    path = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+    with world_without_engine(path) as world:
+        world.engine = docker.DockerClient(f"unix://{path}", version="auto")
+        try:
+            world.make()
+            yield world
+        finally:
+            world.clear(everything=True)
 
 
 def own_labels(world: World) -> dict[str, str]:
-    """The labels of a container of ours."""
+    """The labels of our container."""
     return {
         "mlops.project": world.marker,
         "com.docker.compose.project": world.marker,
@@ -186,7 +252,7 @@ def own_labels(world: World) -> dict[str, str]:
 
 
 def container(world: World, **changes: Any) -> dict[str, Any]:
-    """The body of an honest containers/create, with changes, those of HostConfig put into it."""
+    """The body of an honest containers/create with changes; `HostConfig` is merged."""
     host = {
         "NetworkMode": world.network,
         "Memory": 64 << 20,
@@ -207,13 +273,36 @@ Make = Callable[[World], bytes]
 
 @dataclass(frozen=True)
 class Attack:
-    """A request, and how its harm shows."""
+    """A request, how its harm shows, and how the filter denies it."""
 
     name: str
     request: Make
     leak: Callable[[World], str] | None = None
-    """What must not be read in the answer."""
-    bare: bool = True
-    """Whether the engine by itself would do it, and do nobody else harm."""
+    """What the answer must not contain."""
+    real: bool = True
+    """Whether the engine alone carries it out, and harms nobody outside the tests."""
     served: bool = False
-    """Whether the filter may serve it, once made harmless."""
+    """Whether the filter may serve it once it is made harmless."""
+    denial: str = ""
+    """How the filter's message starts if it denies the attack without asking the engine."""
+
+
+def call(
+    method: str, path: str, body: bytes | str | Mapping[str, Any] = b"", **headers: str
+) -> Make:
+    """A request whose path names things of the world: {victim}, {own}, {image_id} …"""
+    return lambda world: http(
+        method,
+        path.format(
+            victim=world.victim,
+            own=world.own,
+            marker=world.marker,
+            id=world.id_of(world.victim) if "{id" in path else "",
+            short=world.id_of(world.victim)[:12] if "{short" in path else "",
+            image=world.foreign_image,
+            image_id=world.image_id(world.foreign_image) if "{image_id" in path else "",
+            url=world.url,
+        ),
+        body,
+        **headers,
+    )
