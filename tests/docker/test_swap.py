@@ -16,11 +16,13 @@ from tasks import build, deploy
 from tasks.base.errors import RunFailedError
 from tasks.base.settings import Settings, settings
 from tasks.clients import tracking
+from tasks.deploy import act  # noqa: F401 - one of STEPS
 from tasks.pipeline.schema import Serving
 from tasks.records import ledger, registry
 from tasks.serving import endpoints
-from tasks.serving.targets import container, engine, image
+from tasks.serving.targets import container, engine, image, replica  # noqa: F401 - STEPS
 from tasks.serving.targets.container import ContainerTarget
+from tasks.serving.targets.deployment import ask
 from tasks.serving.targets.process import ProcessTarget
 from tasks.stack.embedded import lifecycle
 from tests.tasks.building import assert_rejected, decision
@@ -62,7 +64,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def said(**fields: Any) -> None:
         given = patient(**fields)
-        monkeypatch.setattr(deploy, "serving_of", lambda *_: given)
+        monkeypatch.setattr(deploy.deployments, "serving_of", lambda *_: given)
 
     return said
 
@@ -132,7 +134,7 @@ def test_new_limits_and_replicas_without_a_lost_request(serve: Any) -> None:
     assert not set(done["addresses"]) & set(old.addresses)
     there = ContainerTarget().list(NAME)
     assert [one.addresses for one in there] == [(address,) for address in done["addresses"]]
-    answered = [(one.ask("/status") or {})["requests"] for one in there]
+    answered = [(ask(one.address, "/status") or {})["requests"] for one in there]
     assert min(answered) > 3  # of the smoke test
     serve(replicas=1, memory="600m", drain_timeout=10)
     assert len(deploy.reconcile(NAME, "somebody")["addresses"]) == 1
@@ -241,7 +243,7 @@ def test_mlflows_own_image(serve: Any) -> None:
     assert endpoints.endpoints()[NAME] == endpoints.Endpoint(endpoints.url(NAME), 1, "running")
     assert deploy.reconcile(NAME, "somebody")["switched"] is False
     (one,) = engine.client().containers.list(filters=engine.ours(model=NAME))
-    assert one.attrs["Config"]["User"] == container.USER
+    assert one.attrs["Config"]["User"] == replica.USER
     serve(builder="mlops", drain_timeout=1)
     assert deploy.reconcile(NAME, "somebody")["switched"] is True
     assert serving()[0] == 1
@@ -249,13 +251,13 @@ def test_mlflows_own_image(serve: Any) -> None:
 
 STEPS = (
     "image.build",
-    "container._create",
+    "replica.Template.create",
     "container.ContainerTarget.start",
     "container.ContainerTarget.wait_ready",
-    "deploy.smoke.check",
-    "deploy.upstreams.switch",
-    "deploy._wait_for_gateway",
-    "deploy._record",
+    "act.smoke.check",
+    "act.upstreams.switch",
+    "act._wait_for_gateway",
+    "act._record",
     "container.ContainerTarget.stop",
     "container.ContainerTarget.clean",
 )

@@ -18,6 +18,9 @@ from tasks import deploy
 from tasks.base.errors import RunFailedError, UnavailableError
 from tasks.base.settings import Settings, settings
 from tasks.clients import tracking
+from tasks.deploy import act, decide
+from tasks.deploy.decide import Action, Observed
+from tasks.pipeline.schema import Serving
 from tasks.records import ledger, registry
 from tasks.records.ledger import Entry
 from tasks.serving import endpoints
@@ -143,7 +146,7 @@ def test_a_champion_that_fails_does_not_take_over() -> None:
 @pytest.mark.usefixtures("first")
 def test_only_a_challenger_that_passed_keeps_its_server() -> None:
     version, _ = examples.register(NAME, Ridge())
-    ProcessTarget().start(NAME, version)
+    ProcessTarget().start(NAME, version, Serving())
     tracking.client().set_registered_model_alias(NAME, tracking.CHALLENGER, str(version))
     registry.judge(NAME, version, "promote", may_promote=True)
     assert deploy.reconcile(NAME, "somebody")["stopped"] == []
@@ -154,14 +157,14 @@ def test_only_a_challenger_that_passed_keeps_its_server() -> None:
 
 @pytest.mark.usefixtures("first")
 def test_a_version_promoted_meanwhile_keeps_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    ProcessTarget().start(NAME, 2)
-    record = deploy._record
+    ProcessTarget().start(NAME, 2, Serving())
+    actions = decide.actions
 
-    def promoted_meanwhile(*given: Any) -> None:
+    def promoted_meanwhile(observed: Observed) -> list[Action]:
         champion(2)
-        record(*given)
+        return actions(observed)
 
-    monkeypatch.setattr(deploy, "_record", promoted_meanwhile)
+    monkeypatch.setattr(decide, "actions", promoted_meanwhile)
     done = deploy.reconcile(NAME, "somebody")
     assert (done["version"], done["stopped"]) == (1, [])
     assert running() == [1, 2]
@@ -186,7 +189,7 @@ def test_a_model_that_was_never_registered(gateway: Settings) -> None:
 
 @pytest.mark.usefixtures("first")
 def test_while_the_gateway_is_away_the_old_server_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deploy, "GATEWAY_S", 0.5)
+    monkeypatch.setattr(act, "GATEWAY_S", 0.5)
     before = len(deployed())
     known = supervisor.Supervisor(Home.of_settings())
     known.stop(["gateway"])
@@ -195,7 +198,7 @@ def test_while_the_gateway_is_away_the_old_server_stays(monkeypatch: pytest.Monk
         deploy.reconcile(NAME, "somebody")
     assert running() == [1, 2]
     known.start_program("gateway")
-    monkeypatch.setattr(deploy, "GATEWAY_S", 30)
+    monkeypatch.setattr(act, "GATEWAY_S", 30)
     assert deploy.reconcile(NAME, "somebody")["stopped"] == [1]
     assert [one.to_version for one in deployed()[before:]] == [2]
 
@@ -236,7 +239,7 @@ def die_after(step: str, home: str) -> None:
     os.environ["MLOPS_HOME"] = home
     settings.cache_clear()
     *path, attribute = step.split(".")
-    owner: Any = process if step.startswith("ProcessTarget") else deploy
+    owner: Any = {"ProcessTarget": process, "champion": deploy}.get(path[0] if path else "", act)
     for part in path:
         owner = getattr(owner, part)
     real = getattr(owner, attribute)

@@ -1,6 +1,6 @@
 """`python -m tasks.serving.gateway [COMMAND…]`: writes all routes, then becomes the command.
 
-The compose stack's job `routes` gives no command. On the embedded stack the command is Caddy's.
+The compose stack's job `routes` gives no command. The embedded stack gives Caddy's.
 """
 
 from __future__ import annotations

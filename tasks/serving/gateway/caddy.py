@@ -1,4 +1,4 @@
-"""The gateway's configuration in Caddy's JSON: which path leads where."""
+"""The gateway's configuration in Caddy's JSON: where each path leads."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 SLOTS = 12
-"""Upstream files a model: 1, 2, 3, 4, 6 or 12 servers get equal shares of the requests."""
+"""Upstream files per model: 1, 2, 3, 4, 6 or 12 servers get equal shares of the requests."""
 _TRY_S = 5
 _PAGE_FILES = ("/", "/page.css", "/page.js", "/models.json")
 _CONTENT_POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'"
 _NO_LOGIN = "MLflow has no login here. Set MLOPS_MLFLOW_LOGIN=on to open it to other machines.\n"
-_DOWN = "This service does not answer at the moment. The page / shows what runs.\n"
+_DOWN = "This service does not answer at the moment. The start page / shows what runs.\n"
 Json = dict[str, Any]
 
 
@@ -24,14 +24,14 @@ class Site:
 
     listen: str
     plain: str
-    """One more address, for the tasks: the models alone, and never by HTTPS."""
+    """A second address, for tasks: only the models, never HTTPS."""
     domain: str
     tls: Literal["acme", "internal"]
     page: Path
     """Folder of the start page."""
     airflow: str
     mlflow: str
-    """HOST:PORT of the two servers; empty when there is none."""
+    """HOST:PORT of the two servers; empty for one that is missing."""
     mlflow_open: bool
 
 
@@ -79,7 +79,7 @@ def _server(listen: str, routes: list[Json]) -> Json:
 
 
 def _encrypt(apps: Json, site: Site) -> None:
-    """HTTPS on the published address, where plain HTTP is led to it."""
+    """HTTPS on the published address; plain HTTP there is redirected to it."""
     apps["tls"] = {
         "certificates": {"automate": [site.domain]},
         "automation": {
@@ -87,10 +87,10 @@ def _encrypt(apps: Json, site: Site) -> None:
         },
     }
     if site.tls == "internal":
-        # The root goes into no trust store: this is a container, or not the user's own machine.
+        # Install the root in no trust store: this is a container, or not the user's own machine.
         apps["pki"] = {"certificate_authorities": {"local": {"install_trust": False}}}
     port = int(site.listen.rpartition(":")[2])
-    # Where the challenges of a public authority arrive.
+    # The challenges of a public authority arrive on the HTTP port.
     apps["http"] |= {"https_port": port, "http_port": int(site.plain.rpartition(":")[2] or port)}
     apps["http"]["servers"]["gateway"] |= {
         "tls_connection_policies": [{}],
@@ -102,7 +102,7 @@ def _model(name: str, folder: Path) -> Json:
     proxy = {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": f"{{file.{folder / str(slot)}}}"} for slot in range(SLOTS)],
-        # Only what could not be delivered is tried again, never a POST that reached a server.
+        # Retries only what could not be delivered, never a POST that reached a server.
         "load_balancing": {
             "selection_policy": {"policy": "round_robin"},
             "try_duration": f"{_TRY_S}s",
@@ -118,10 +118,10 @@ def _model(name: str, folder: Path) -> Json:
 
 
 def _pages(site: Site) -> list[Json]:
-    """What people look at: the start page, Airflow and MLflow."""
+    """The pages for people: the start page, Airflow and MLflow."""
     routes = [_start_page(site.page), _slash("/airflow"), _slash("/mlflow")]
     if site.airflow:
-        # Airflow knows of its prefix (`base_url`), MLflow's pages only use relative addresses.
+        # Airflow knows its prefix (`base_url`); MLflow's pages use only relative addresses.
         routes.append(_forward("/airflow/*", site.airflow, strip=""))
     if site.mlflow and site.mlflow_open:
         routes.append(_forward("/mlflow/*", site.mlflow, strip="/mlflow"))
@@ -131,8 +131,8 @@ def _pages(site: Site) -> list[Json]:
 
 
 def _slash(path: str) -> Json:
-    """Lead a browser from where a folder's slash was left out."""
-    # The path that was asked for must not be repeated: as //host it would lead elsewhere.
+    """Redirect a browser that left out a folder's slash."""
+    # Never repeat the requested path: as //host it would lead elsewhere.
     handler = {
         "handler": "static_response",
         "status_code": "302",
@@ -176,7 +176,7 @@ def _transport(patience: str) -> Json:
         "protocol": "http",
         "dial_timeout": "2s",
         "response_header_timeout": patience,
-        # Below the 5 s after which uvicorn closes: no request meets a connection being closed.
+        # Below the 5 s after which uvicorn closes: no request uses a connection that is closing.
         "keep_alive": {"idle_timeout": "4s"},
     }
 

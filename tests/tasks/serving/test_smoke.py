@@ -54,7 +54,7 @@ def test_a_good_server_passes(address: str, ridge: Path) -> None:
 
 
 def test_another_version_fails(address: str, ridge: Path) -> None:
-    with pytest.raises(RunFailedError, match=r"must say version 4\. Got 3 instead"):
+    with pytest.raises(RunFailedError, match=r"must have version 4\. Got 3 instead"):
         smoke.check(deployment(address, version=4), ridge)
 
 
