@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -20,10 +19,9 @@ from tasks.serving.server.contract import FORMATS
 
 if TYPE_CHECKING:
     import httpx
-    import pandas as pd
 
-_JSON, _CSV, _PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
-_KINDS = {".json": _JSON, ".csv": _CSV, ".parquet": _PARQUET}
+_KINDS = {".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_MEDIA_TYPES = {"csv": "text/csv", "json": "application/json"}
 _TIMEOUT_S = 120
 
 
@@ -44,10 +42,17 @@ def predict(
 
     A CSV file is read with the options of the pipeline's own CSV source.
     """
-    content, kind = _content(file)
+    content = _content(file)
     _check_name(name)
-    body, media_type = _BODIES[kind](name, content, file)
-    answer = _post(name, body, media_type)
+    kind = _KINDS.get(Path(file).suffix.lower()) or _guess(content)
+    if kind == "csv":
+        table = _from_csv(name, content, file)
+    else:
+        table = _from_json(content, file) if kind == "json" else _from_parquet(content, file)
+    if table is None:
+        answer = _post(name, content, _MEDIA_TYPES[kind])
+    else:
+        answer = _post(name, json.dumps(table).encode(), _MEDIA_TYPES["json"])
     result = answer.json()
     version = answer.headers.get("x-model-version")  # MLflow's own server does not send it
     if as_json:
@@ -72,33 +77,30 @@ def _print_table(title: str, result: dict[str, Any]) -> None:
     out.print(table)
 
 
-def _content(file: str) -> tuple[bytes, str]:
-    """The file's content and its media type."""
+def _content(file: str) -> bytes:
     try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as err:
         raise UserError(f"The file {file} cannot be read.", why=err.strerror or str(err)) from err
-    return content, _KINDS.get(Path(file).suffix.lower()) or _guess(content)
 
 
 def _guess(content: bytes) -> str:
     if content.startswith(b"PAR1"):
-        return _PARQUET
-    return _JSON if content.lstrip()[:1] in (b"{", b"[") else _CSV
+        return "parquet"
+    return "json" if content.lstrip()[:1] in (b"{", b"[") else "csv"
 
 
-def _from_json(name: str, content: bytes, file: str) -> tuple[bytes, str]:  # noqa: ARG001
+def _from_json(content: bytes, file: str) -> dict[str, Any]:
     """JSON in MLflow's formats, as pandas writes tables, a record, a list or lines of them."""
     try:
         rows: Any = json.loads(content)
     except ValueError as err:
         rows = _lines(content, file, str(err))
     if isinstance(rows, dict) and any(key in rows for key in FORMATS):
-        return content, _JSON
+        return rows
     if isinstance(rows, dict) and {"columns", "data"} <= rows.keys():
-        return json.dumps({"dataframe_split": rows}).encode(), _JSON
-    records = rows if isinstance(rows, list) else [rows]
-    return json.dumps({"dataframe_records": records}).encode(), _JSON
+        return {"dataframe_split": rows}
+    return {"dataframe_records": rows if isinstance(rows, list) else [rows]}
 
 
 def _lines(content: bytes, file: str, not_json: str) -> list[Any]:
@@ -115,50 +117,36 @@ def _lines(content: bytes, file: str, not_json: str) -> list[Any]:
     return records
 
 
-def _from_csv(name: str, content: bytes, file: str) -> tuple[bytes, str]:
-    """CSV as the pipeline's own source is written; without such a source, the server reads it."""
+def _from_csv(name: str, content: bytes, file: str) -> dict[str, Any] | None:
+    """The rows, read as the pipeline's own CSV source is; None if only the server can tell."""
     from tasks.pipeline import load
 
     if name not in load.names():
-        return content, _CSV
-    from tasks.data import unseen
+        return None
+    from tasks.data import json_values, unseen
 
     data = load.load(name).data
-    source = unseen.csv_source(data)
-    if source is None:
-        return content, _CSV
     with TemporaryDirectory() as folder:
-        path = Path(file)
+        path = Path(folder, "rows.csv") if file == "-" else Path(file)
         if file == "-":
-            path = Path(folder, "rows.csv")
             path.write_bytes(content)
-        rows = unseen.read_csv(path, file, source, data)
+        rows = unseen.read_csv(path, file, data)
+    if rows is None:
+        return None
     features = [column for column in data.columns if column in rows and column != data.target]
-    return _as_split(unseen.typed(rows, features, file, data)), _JSON
+    return {"dataframe_split": json_values.as_split(unseen.typed(rows, features, file, data))}
 
 
-def _from_parquet(name: str, content: bytes, file: str) -> tuple[bytes, str]:  # noqa: ARG001
+def _from_parquet(content: bytes, file: str) -> dict[str, Any]:
     """The table as JSON: a container's server lacks the library that reads Parquet."""
     import pandas as pd
 
-    try:
-        return _as_split(pd.read_parquet(BytesIO(content))), _JSON
-    except (ValueError, OSError) as err:
-        raise UserError(f"{file} is not valid Parquet.", why=str(err)) from err
-
-
-def _as_split(rows: pd.DataFrame) -> bytes:
     from tasks.data import json_values
 
-    return json.dumps({"dataframe_split": json_values.as_split(rows)}).encode()
-
-
-_BODIES: dict[str, Callable[[str, bytes, str], tuple[bytes, str]]] = {
-    _JSON: _from_json,
-    _CSV: _from_csv,
-    _PARQUET: _from_parquet,
-}
-"""Makes a request's body, and its media type, from a file's content."""
+    try:
+        return {"dataframe_split": json_values.as_split(pd.read_parquet(BytesIO(content)))}
+    except (ValueError, OSError) as err:
+        raise UserError(f"{file} is not valid Parquet.", why=str(err)) from err
 
 
 def _check_name(name: str) -> None:

@@ -12,28 +12,30 @@ from tasks.base.errors import UserError
 from tasks.data.checking import of_wrong_type, validate
 from tasks.data.reading import format_of, read
 from tasks.data.sources import Fetched, File
-from tasks.pipeline.schema import Column, Data, Source
+from tasks.pipeline.schema import Column, Data
 
 EXAMPLES = 5
 """Bad values named in an error."""
 
 
-def csv_source(data: Data) -> Source | None:
-    """The pipeline's first CSV file; its options tell how such files are written."""
-    files = (source for source in data.sources if not source.query)
-    return next((source for source in files if format_of(source) == "csv"), None)
+def read_csv(path: Path, shown: str, data: Data) -> pd.DataFrame | None:
+    """The rows of a CSV file, read as the pipeline's first CSV source is; None if it has none.
 
-
-def read_csv(path: Path, shown: str, source: Source, data: Data) -> pd.DataFrame:
-    """The rows of a CSV file that is written as this source is; `shown` names it in messages.
+    Args:
+        path: The file; its ending tells whether it is compressed.
+        shown: Its name in messages.
+        data: The pipeline's sources and columns.
 
     Raises:
         UserError: The file cannot be read.
     """
-    options = {**source.options, "compression": "infer"}  # this file may be compressed otherwise
-    plain = source.model_copy(update={"constants": {}, "options": options, "format": "csv"})
+    files = [source for source in data.sources if not source.query and format_of(source) == "csv"]
+    if not files:
+        return None
+    options = {**files[0].options, "compression": "infer"}
+    source = files[0].model_copy(update={"constants": {}, "options": options, "format": "csv"})
     file = File(uri=shown, sha256="", size=0)
-    return read(Fetched(source=plain, files=(file,), paths=(path,)), data)
+    return read(Fetched(source=source, files=(file,), paths=(path,)), data)
 
 
 def typed(rows: pd.DataFrame, columns: Iterable[str], shown: str, data: Data) -> pd.DataFrame:

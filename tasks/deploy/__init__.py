@@ -35,6 +35,7 @@ def reconcile(name: str, actor: str) -> dict[str, Any]:
         observed = observe.read(name)
         actions = decide.actions(observed)
         stopped = act.carry_out(name, actor, observed, actions, connection)
+        act.write_routes()
         addresses = upstreams.current(settings().gateway_folder, name)
     version = observed.champion
     log.info("%s: %s serves on %s", name, f"version {version}" if version else "none", addresses)

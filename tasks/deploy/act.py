@@ -58,6 +58,13 @@ def carry_out(
     return sorted(stopped)
 
 
+def write_routes() -> None:
+    """Write the gateway's routes and start page, where pipelines come and go."""
+    folder = settings().gateway_folder
+    with database.locked("routes"):  # two models at once could each miss the other's new route
+        site.write_routes(folder, site.routed(folder))
+
+
 def _check_lock(connection: Connection) -> None:
     """Fail if the lock's session is gone: then somebody else may be deploying."""
     with connection.cursor() as cursor:
@@ -83,10 +90,8 @@ def _switch(deployment: Deployment) -> None:
 
     Old servers may end only after the gateway was seen to use the new ones.
     """
-    folder = settings().gateway_folder
-    upstreams.switch(folder, deployment.name, deployment.addresses)
-    with database.locked("routes"):  # two models at once could each miss the other's new route
-        site.write_routes(folder, site.routed(folder))
+    upstreams.switch(settings().gateway_folder, deployment.name, deployment.addresses)
+    write_routes()
     _wait_for_gateway(deployment)
 
 

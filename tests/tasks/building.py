@@ -1,4 +1,4 @@
-"""Decisions for `build`, and what is left of a version that it turned down."""
+"""Decisions for `build`, and what remains of a version that it rejected."""
 
 from __future__ import annotations
 

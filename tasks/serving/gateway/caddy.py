@@ -40,16 +40,11 @@ def configuration(site: Site, upstreams: Mapping[str, Path]) -> Json:
     models = [_answer({"path": ["/health"]}, 200, {"status": "ok"})]
     for name, folder in upstreams.items():
         models += [_slash(f"/models/{name}"), _model(name, folder)]
-    missing = [
-        _answer(
-            None,
-            404,
-            {
-                "error_code": "RESOURCE_DOES_NOT_EXIST",
-                "message": "There is no model of this name here.",
-            },
-        )
-    ]
+    unknown = {
+        "error_code": "RESOURCE_DOES_NOT_EXIST",
+        "message": "There is no model of this name here.",
+    }
+    missing = [_answer({}, 404, unknown)]
     servers = {"gateway": _server(site.listen, [*models, *_pages(site), *missing])}
     if site.plain:
         servers["plain"] = _server(site.plain, [*models, *missing])
@@ -133,16 +128,7 @@ def _pages(site: Site) -> list[Json]:
 def _slash(path: str) -> Json:
     """Redirect a browser that left out a folder's slash."""
     # Never repeat the requested path: as //host it would lead elsewhere.
-    handler = {
-        "handler": "static_response",
-        "status_code": "302",
-        "headers": {"Location": [f"{path}/"]},
-    }
-    return {
-        "match": [{"path": [path], "method": ["GET", "HEAD"]}],
-        "handle": [handler],
-        "terminal": True,
-    }
+    return _static({"path": [path], "method": ["GET", "HEAD"]}, 302, {"Location": [f"{path}/"]})
 
 
 def _start_page(folder: Path) -> Json:
@@ -181,19 +167,18 @@ def _transport(patience: str) -> Json:
     }
 
 
-def _answer(match: Json | None, status: int, body: dict[str, str]) -> Json:
-    return _static(match, status, "application/json", json.dumps(body))
+def _answer(match: Json, status: int, body: dict[str, str]) -> Json:
+    return _static(match, status, {"Content-Type": ["application/json"]}, json.dumps(body))
 
 
-def _text(match: Json | None, status: int, body: str) -> Json:
-    return _static(match, status, "text/plain; charset=utf-8", body)
+def _text(match: Json, status: int, body: str) -> Json:
+    return _static(match, status, {"Content-Type": ["text/plain; charset=utf-8"]}, body)
 
 
-def _static(match: Json | None, status: int, kind: str, body: str) -> Json:
-    handler = {
-        "handler": "static_response",
-        "status_code": str(status),
-        "headers": {"Content-Type": [kind]},
-        "body": body,
+def _static(match: Json, status: int, headers: Json, body: str = "") -> Json:
+    handler = {"handler": "static_response", "status_code": str(status), "headers": headers}
+    return {
+        "match": [match] if match else [],
+        "handle": [{**handler, "body": body}],
+        "terminal": True,
     }
-    return {"match": [match] if match else [], "handle": [handler], "terminal": True}

@@ -58,8 +58,3 @@ def _site(folder: Path) -> caddy.Site:
 def _is_open(address: str) -> bool:
     """Whether other machines reach what listens on this address."""
     return not ip_address(address).is_loopback
-
-
-def write_all(folder: Path) -> None:
-    """Write the routes of the pipelines and of every model that ever served."""
-    write_routes(folder, routed(folder))

@@ -76,7 +76,7 @@ class ContainerTarget:
             restarts = _restarts(deployment)
             return restarts != first or None in restarts
 
-        if problem := deployment.problem(timeout, ended):
+        if problem := deployment.wait_for_answers(timeout, ended):
             raise RunFailedError(
                 f"The server of {deployment.name} version {deployment.version} {problem}.",
                 why=self.logs_tail(deployment.name, deployment.version),

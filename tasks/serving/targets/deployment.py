@@ -48,7 +48,7 @@ class Deployment:
         """Whether servers that started `age_s` seconds ago should answer by now, but do not."""
         return age_s >= YOUNG_S and not any(self.answers() for _ in range(PATIENCE))
 
-    def problem(self, timeout: float, ended: Callable[[], bool]) -> str:
+    def wait_for_answers(self, timeout: float, ended: Callable[[], bool]) -> str:
         """Wait until all servers answer; says why they do not, or nothing when they do."""
         deadline = time.monotonic() + timeout
         while not self.answers():

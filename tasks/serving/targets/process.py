@@ -88,7 +88,7 @@ class ProcessTarget:
                 return True
             return first is not None and process.pid != first.pid
 
-        if problem := deployment.problem(timeout, ended):
+        if problem := deployment.wait_for_answers(timeout, ended):
             log = self.logs_tail(deployment.name, deployment.version)
             error = UnavailableError if log.endswith(PORT_TAKEN) else RunFailedError
             raise error(

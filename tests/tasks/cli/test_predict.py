@@ -1,18 +1,15 @@
-"""`predict` against a real scoring server; a path prefix stands in for the gateway."""
+"""`predict` against a real scoring server; a path prefix takes the gateway's place."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 import typer
-import uvicorn
 from sklearn.linear_model import Ridge
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -25,7 +22,6 @@ from tasks.serving.gateway import upstreams
 from tasks.serving.server import app
 from tasks.serving.server.scorer import Scorer
 from tests.tasks.serving import examples
-from tests.waiting import until
 
 EXPECTED = examples.fitted(Ridge()).predict(examples.ROWS.head(2)).tolist()
 
@@ -36,15 +32,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     application = Starlette(
         routes=[Mount("/models/ridge", app.create(Scorer.load(folder), "ridge", 4))]
     )
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        until(lambda: server.started, 60, "it runs")
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+    with examples.serve(application) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +62,13 @@ def failed(*arguments: str, stdin: bytes | None = None) -> BaseException:
     error = run(*arguments, stdin=stdin).exception
     assert error is not None
     return error
+
+
+def refused(stdin: bytes) -> str:
+    """The message for a file that is the user's to correct."""
+    error = failed("ridge", "-", stdin=stdin)
+    assert isinstance(error, UserError)
+    return str(error)
 
 
 ROWS = examples.ROWS.head(2)
@@ -157,9 +153,7 @@ def test_csv_is_read_as_the_pipelines_own_source(tmp_path: Path) -> None:
     ],
 )
 def test_csv_that_is_not_as_the_pipelines_own_source(stdin: bytes, words: str) -> None:
-    error = failed("ridge", "-", stdin=stdin)
-    assert isinstance(error, UserError)
-    assert words in str(error)
+    assert words in refused(stdin)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +165,7 @@ def test_csv_that_is_not_as_the_pipelines_own_source(stdin: bytes, words: str) -
     ],
 )
 def test_files_that_are_not_json(stdin: bytes, words: str) -> None:
-    error = failed("ridge", "-", stdin=stdin)
-    assert isinstance(error, UserError)
-    assert words in str(error)
+    assert words in refused(stdin)
 
 
 def test_probabilities_are_columns(monkeypatch: pytest.MonkeyPatch) -> None:

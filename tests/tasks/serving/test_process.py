@@ -71,7 +71,7 @@ def test_start_is_idempotent_and_stop_leaves_nothing(
     assert not list((model_files.settings().home / "models" / NAME).iterdir())
 
 
-def test_probabilities_as_the_file_now_asks(target: ProcessTarget, servers: Settings) -> None:
+def test_probabilities_as_the_file_asks(target: ProcessTarget, servers: Settings) -> None:
     version, _ = examples.register(NAME, DecisionTreeClassifier(max_depth=2))
 
     def answered(*, probabilities: bool) -> set[str]:
@@ -89,9 +89,9 @@ def test_probabilities_as_the_file_now_asks(target: ProcessTarget, servers: Sett
 
 
 def test_two_versions_side_by_side(target: ProcessTarget, versions: tuple[int, int]) -> None:
-    one, two = (ready(target, version) for version in versions)
-    assert one.address != two.address
-    assert [found.version for found in target.list(NAME)] == list(versions)
+    first, second = (ready(target, version) for version in versions)
+    assert first.address != second.address
+    assert [server.version for server in target.list(NAME)] == list(versions)
     assert target.list("other") == []
 
 
@@ -102,7 +102,7 @@ def test_a_killed_server_comes_back_at_its_address(
     before = pid(deployment)
     assert before is not None
     os.kill(before, signal.SIGKILL)
-    until(lambda: pid(deployment) not in (None, before), 60, "it is started again")
+    until(lambda: pid(deployment) not in (None, before), 60, "it is restarted")
     until(deployment.answers, 60, "it answers")
 
 
@@ -146,7 +146,7 @@ def test_servers_come_back_with_the_stack(target: ProcessTarget, versions: tuple
     supervisor.Supervisor(Home.of_settings()).stop([f"model-{NAME}-v{versions[0]}"])
     lifecycle.start(only=("postgres", "store", "mlflow"))
     target.wait_ready(deployment, 60)
-    assert [one.address for one in target.list(NAME)] == [deployment.address]
+    assert [server.address for server in target.list(NAME)] == [deployment.address]
 
 
 def test_a_stuck_server_is_replaced(
