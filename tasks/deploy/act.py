@@ -78,7 +78,7 @@ def _start(target: Target, name: str, version: int, observed: Observed) -> Deplo
         target.wait_ready(deployment, observed.serving.start_timeout)
         smoke.check(deployment, model_files.fetch(name, version))
     except RunFailedError:
-        new = tuple(each for each in deployment.addresses if each not in observed.routed)
+        new = tuple(sorted({*deployment.addresses} - {*observed.routed}))
         if new:
             target.stop(dataclasses.replace(deployment, addresses=new), drain_timeout=0)
         raise

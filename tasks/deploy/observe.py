@@ -29,13 +29,14 @@ def read(name: str) -> Observed:
         compared = targets[kind].compare(name, champion, serving)
     routed = upstreams.current(settings().gateway_folder, name)
     deployed = [entry for entry in ledger.history(name, 1000) if entry.kind == "deployed"]
-    earlier = [aliases.get(tracking.PREVIOUS), *(entry.to_version for entry in deployed)]
+    versions = [aliases.get(tracking.PREVIOUS), *(entry.to_version for entry in deployed)]
+    earlier = dict.fromkeys(version for version in versions if version and version != champion)
     return Observed(
         serving=serving,
         target=kind,
         champion=champion,
         waiting=_waiting(name, aliases),
-        earlier=tuple(dict.fromkeys(v for v in earlier if v is not None and v != champion)),
+        earlier=tuple(earlier),
         recorded=deployed[0].to_version if deployed else None,
         ledger_row=deployed[0].id if deployed else 0,
         routed=routed,

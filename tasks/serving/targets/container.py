@@ -46,7 +46,7 @@ class ContainerTarget:
         runs = [container for container in matching if container.status == "running"]
         return Comparison(
             replica.deployment_of(runs) if len(runs) == serving.replicas else None,
-            frozenset(replica.address(each) for each in containers if each not in matching),
+            frozenset(replica.address(other) for other in containers if other not in matching),
         )
 
     @answering()
@@ -62,7 +62,7 @@ class ContainerTarget:
         taken = {replica.number(container) for container in containers}
         free = (number for number in count(1) if number not in taken)
         ran = {container.id for container in containers if container.status == "running"}
-        servers = [each for each in template.matching(containers) if replica.revive(each)]
+        servers = list(filter(replica.revive, template.matching(containers)))
         while len(servers) < serving.replicas:
             servers.append(template.create(next(free)))
         adopted = {container.id for container in servers} <= ran
@@ -123,7 +123,7 @@ class ContainerTarget:
     def logs_tail(self, name: str, version: int, lines: int = 50) -> str:
         """The last lines of the log of the version's newest server."""
         containers = replica.started(name, version)
-        newest = max(containers, key=lambda each: str(each.attrs["Created"]), default=None)
+        newest = max(containers, key=lambda server: str(server.attrs["Created"]), default=None)
         return str(newest.logs(tail=lines).decode(errors="replace")) if newest else ""
 
 

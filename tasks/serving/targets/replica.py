@@ -49,8 +49,10 @@ class Template:
 
     def matching(self, containers: Iterable[Any]) -> list[Any]:
         """Those that were started in this way: as many as there are to be replicas."""
-        alike = [each for each in containers if each.labels[engine.SERVING] == self.digest]
-        return alike[: self.serving.replicas]
+        matching = [
+            container for container in containers if container.labels[engine.SERVING] == self.digest
+        ]
+        return matching[: self.serving.replicas]
 
     def create(self, number: int) -> Any:
         """Create and start a container.
@@ -127,10 +129,10 @@ def started(name: str | None = None, version: int | None = None) -> list[Any]:
     filters["label"].append(engine.REPLICA)
     return sorted(
         client().containers.list(all=True, filters=filters, ignore_removed=True),
-        key=lambda each: (
-            each.labels[engine.MODEL],
-            int(each.labels[engine.VERSION]),
-            number(each),
+        key=lambda server: (
+            server.labels[engine.MODEL],
+            int(server.labels[engine.VERSION]),
+            number(server),
         ),
     )
 
