@@ -1,9 +1,9 @@
-"""Our image of a model version against MLflow's of the same version, side by side.
+"""Our image of a model version compared with MLflow's image of the same version.
 
-`python -m benchmarks.images [ROUNDS]`, where a Docker Engine answers. It starts PostgreSQL,
-the store and MLflow in a state folder of its own, registers two versions of a forest of 50 trees,
-and builds each in turn, MLflow's as `mlflow models build-docker --env-manager local` does, from the
-same base image. Nothing is cached for a first build; for the rebuild all that the first one left.
+`python -m benchmarks.images [ROUNDS]` needs a Docker Engine. It starts PostgreSQL, the store and
+MLflow in a state folder of its own, registers two versions of a forest of 50 trees, and builds
+each, MLflow's as `mlflow models build-docker --env-manager local` does, from the same base image.
+The first build has no cache; the rebuild has everything that the first one left.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ GOALS = {"rebuild": 0.05, "size": 0.5}
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds, and bytes."""
+    """Seconds, and the size in bytes."""
 
     first: float
     rebuild: float
@@ -60,57 +60,57 @@ def main() -> None:
         lifecycle.start(only=("postgres", "store", "mlflow"), report=quiet)
         for seed in (1, 2):
             _register(seed)
-        found: dict[str, list[Result]] = {"ours": [], "MLflow's": []}
+        results: dict[str, list[Result]] = {"ours": [], "MLflow's": []}
+        builders = [("ours", _ours), ("MLflow's", _mlflows)]
         for number in range(rounds):
-            kinds = [("ours", _ours, 8080), ("MLflow's", _mlflows, 8080)]
-            for kind, build, port in kinds if number % 2 == 0 else reversed(kinds):
-                found[kind].append(_measure(build, port))
+            for kind, build in builders if number % 2 == 0 else reversed(builders):
+                results[kind].append(_measure(build))
                 _remove()
-    _print(found)
+    _print(results)
 
 
-def _measure(build: Callable[[int, bool], str], port: int) -> Result:
+def _measure(build: Callable[[int, bool], str]) -> Result:
     first = _timed(lambda: build(1, True))
     rebuild = _timed(lambda: build(2, False))
-    size = engine.client().images.get(build(2, False)).attrs["Size"]
-    return Result(first, rebuild, size, _start(build(2, False), port))
+    tag = build(2, False)
+    return Result(first, rebuild, engine.client().images.get(tag).attrs["Size"], _start(tag))
 
 
 def _ours(version: int, fresh: bool) -> str:
-    if fresh:  # the classic builder has no other cache than the images that are there
+    if fresh:  # the classic builder caches nothing but existing images
         _remove()
     return image.build(NAME, version, "mlops").tag
 
 
 def _mlflows(version: int, fresh: bool) -> str:
     tag = f"{settings().image_prefix}/reference:{version}"
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as folder:
         uri = f"models:/{NAME}/{version}"
         backend = get_flavor_backend(uri, docker_build=True, env_manager="local")
-        backend.generate_dockerfile(uri, made, base_image=settings().base_image)
+        backend.generate_dockerfile(uri, folder, base_image=settings().base_image)
         engine.client().images.build(
-            path=made, tag=tag, nocache=fresh, rm=True, forcerm=True, timeout=1800
+            path=folder, tag=tag, nocache=fresh, rm=True, forcerm=True, timeout=1800
         )
     return tag
 
 
-def _start(tag: str, port: int) -> float:
-    """Seconds from the container's start to the first right answer to a request for predictions."""
-    address = ports.unused()
+def _start(tag: str) -> float:
+    """Seconds from the container's start to its first predictions."""
+    port = ports.unused()
     began = time.perf_counter()
-    one = engine.client().containers.run(
-        tag, detach=True, ports={f"{port}/tcp": ("127.0.0.1", address)}
+    container = engine.client().containers.run(
+        tag, detach=True, ports={"8080/tcp": ("127.0.0.1", port)}
     )
     try:
-        url = f"http://127.0.0.1:{address}/invocations"
+        url = f"http://127.0.0.1:{port}/invocations"
         while time.perf_counter() - began < 300:
             with suppress(httpx.TransportError):
                 if httpx.post(url, json=BODY, timeout=30, trust_env=False).is_success:
                     return time.perf_counter() - began
             time.sleep(0.02)
-        raise RuntimeError(f"{tag} does not answer: {one.logs().decode()}")
+        raise RuntimeError(f"{tag} does not answer: {container.logs().decode()}")
     finally:
-        one.remove(force=True, v=True)
+        container.remove(force=True, v=True)
 
 
 def _register(seed: int) -> None:
@@ -130,7 +130,7 @@ def _register(seed: int) -> None:
 
 @contextmanager
 def _own_names() -> Iterator[None]:
-    """A state folder, a project and a prefix that are this run's alone."""
+    """A state folder, a project and an image prefix of this run's own."""
     name = f"mlops-bench-{uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         home = Home(Path(folder) / "home")
@@ -151,9 +151,9 @@ def _own_names() -> Iterator[None]:
 
 def _remove() -> None:
     client: Any = engine.client()
-    for one in client.images.list(f"{settings().image_prefix}/*"):
+    for built in client.images.list(f"{settings().image_prefix}/*"):
         with suppress(docker.errors.ImageNotFound):
-            client.images.remove(one.id, force=True)
+            client.images.remove(built.id, force=True)
 
 
 def _timed(action: Callable[[], object]) -> float:
@@ -162,7 +162,7 @@ def _timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _print(found: dict[str, list[Result]]) -> None:
+def _print(results: dict[str, list[Result]]) -> None:
     rows = {
         "first": ("first build, s", 1.0),
         "rebuild": ("rebuild for a new version with the same requirements, s", 1.0),
@@ -174,7 +174,7 @@ def _print(found: dict[str, list[Result]]) -> None:
     print("|---|---:|---:|---:|---:|")
     for field, (title, unit) in rows.items():
         ours, theirs = (
-            [getattr(result, field) * unit for result in found[kind]]
+            [getattr(result, field) * unit for result in results[kind]]
             for kind in ("ours", "MLflow's")
         )
         ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))

@@ -17,33 +17,33 @@ from tasks.serving.targets.deployment import Deployment, Target
 log = logging.getLogger(__name__)
 
 LOG_FILE = "build/server.log"
-"""Artifact of the parent run: why a version was rejected, and what its server wrote."""
+"""Artifact of the parent run: why a version was rejected, and the log of its server."""
 
 
 def build(decision: DecisionRef) -> BuildRef:
-    """Build the version, start its server and test it; a repeated call finds the server running.
+    """Build the version, start its server and test it; a repeated call adopts the running server.
 
     Raises:
-        RunFailedError: It cannot be built, its server does not start or fails the smoke test; the
+        RunFailedError: It cannot be built, its server does not start or fails the smoke test. The
             version is rejected.
-        UserError: It cannot be started as the file says: more memory than the engine gives, say.
-            The version waits, for the task to be cleared once that is mended.
+        UserError: It cannot run as the file asks: the engine has less memory, for example. The
+            version waits: clear the task once that is corrected.
     """
     if not decision.promote:
         raise UserError(
             f"{decision.name} version {decision.version} cannot be built.",
-            why=f"The gate did not let it pass: {decision.reason}",
+            why=f"The gate did not pass it: {decision.reason}",
         )
     serving = deployments.serving_of(decision.name, decision.version)
     target = target_for(serving)
     with deployments.lock(decision.name):
-        # Staging before the server starts, so that no reconciliation takes it for a stray.
+        # Staging before its server starts, or a reconciliation would stop a server without a use.
         registry.judge(decision.name, decision.version, decision.verdict, may_promote=True)
         try:
-            deployment = _try(decision, target, serving)
+            deployment = _build_and_test(decision, target, serving)
         except (RunFailedError, UserError) as err:
             if tracking.alias_version(decision.name, tracking.CHAMPION) != decision.version:
-                if isinstance(err, RunFailedError):  # else the file or a setting is at fault
+                if isinstance(err, RunFailedError):  # otherwise the file or a setting is at fault
                     _reject(decision, err, target)
                 for server in target.list(decision.name):
                     if server.version == decision.version:
@@ -53,8 +53,8 @@ def build(decision: DecisionRef) -> BuildRef:
     return BuildRef(**decision.model_dump(), addresses=deployment.addresses)
 
 
-def _try(decision: DecisionRef, target: Target, serving: Serving) -> Deployment:
-    """Build, start and test; the run keeps the image's name, the memory and the start-up time."""
+def _build_and_test(decision: DecisionRef, target: Target, serving: Serving) -> Deployment:
+    """The run keeps the image's name, the server's memory and its start-up time."""
     name, version = decision.name, decision.version
     tags = target.build(name, version, serving)
     began = time.monotonic()
@@ -72,7 +72,7 @@ def _try(decision: DecisionRef, target: Target, serving: Serving) -> Deployment:
 
 
 def _reject(decision: DecisionRef, err: RunFailedError, target: Target) -> None:
-    """Keep the server's log with the run, and turn the version down."""
+    """Keep the server's log with the run, and reject the version."""
     text = target.logs_tail(decision.name, decision.version, lines=500)
     tracking.client().log_text(decision.run_id, f"{err}\n\n{text}\n", LOG_FILE)
     tracking.client().set_tag(decision.run_id, tracking.VERDICT, "reject")

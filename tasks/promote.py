@@ -1,4 +1,4 @@
-"""Promote: a version that was built and tested becomes champion, on record in the ledger."""
+"""Promote: a version that was built and tested becomes champion; the ledger records it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tasks.records.champion import Move
 
 
 def promote(build: BuildRef, actor: str) -> dict[str, Any]:
-    """Make the version champion, and the champion before it `previous`.
+    """Make the version champion, and the current champion `previous`.
 
     Raises:
         UserError: The gate did not pass the version.
-        ConflictError: The champion is not the one that the gate compared the version with.
+        ConflictError: The gate compared the version with another champion.
     """
     if not build.promote:
         raise UserError(

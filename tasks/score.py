@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from tasks.base.errors import UserError
 from tasks.base.problems import did_you_mean, listed
 from tasks.clients import tracking
-from tasks.data import json_values, unseen
+from tasks.data import input_rows, json_values
 from tasks.data.reading import DAMAGED, Format, source_format
 from tasks.data.split import PARTS
 from tasks.models import flavors, logged, metrics
@@ -156,7 +156,7 @@ def _features(
         raise UserError(
             f"{source} has no column {listed(missing)}.", fix=" ".join(filter(None, hints))
         )
-    return unseen.typed(rows, columns, str(source), pipeline.data)
+    return input_rows.typed(rows, columns, str(source), pipeline.data)
 
 
 def _format(path: Path) -> Format:
@@ -188,11 +188,11 @@ def _read(path: Path, data: Data) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _read_csv(path: Path, data: Data) -> tuple[pd.DataFrame, pd.DataFrame]:
     """With the options of the pipeline's own CSV source; once as text, to write it unchanged."""
-    if unseen.csv_source(data) is None:
+    if input_rows.csv_source(data) is None:
         source = Source(uri=path.absolute().as_uri(), format="csv")
         data = data.model_copy(update={"sources": (source,)})
-    rows = unseen.read_csv(path, str(path), data)
-    text = unseen.read_csv(
+    rows = input_rows.read_csv(path, str(path), data)
+    text = input_rows.read_csv(
         path, str(path), data, dtype="str", keep_default_na=False, na_filter=False
     )
     assert rows is not None

@@ -1,10 +1,10 @@
-# The requirement layer of the models' images: all packages that a model and its server need. It is
-# shared by every version with the same requirements, so a new version costs its own files only.
+# The requirement layer of the models' images: all packages that a model and its server need.
+# Versions with the same requirements share it, so a new version costs only its own files.
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 
 ARG PROJECT=mlops
-# First, so that what a killed build leaves behind is known as ours.
+# First: it marks what a killed build leaves behind as ours.
 LABEL mlops.project=${PROJECT}
 
 ARG PYTHON=3.11
@@ -14,8 +14,8 @@ RUN test "$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "
 COPY requirements.txt pins.txt /opt/
 # The launcher's version; a task that builds this image does not have the launcher.
 ARG UV=0.13.8
-# Compiled here, since a running container cannot write: uncompiled, every start would compile anew.
-# The packages' own tests are a tenth of their size. uv leaves in the layer in which it came.
+# Compiled here: a running container cannot write, so every start would compile again. The packages'
+# own tests are a tenth of their size. uv is removed in the layer that installed it.
 RUN pip install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
         --root-user-action=ignore --target /tmp/uv "uv==${UV}" \
     && python3 -m venv --without-pip /opt/venv \

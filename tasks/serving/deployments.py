@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def lock(name: str) -> Iterator[Connection]:
-    """The advisory lock under which a model's servers are started and stopped.
+    """Hold the advisory lock for starting and stopping a model's servers.
 
     Raises:
-        UnavailableError: The lock was lost on the way.
+        UnavailableError: The lock was lost meanwhile.
     """
     try:
         with database.locked(f"deploy/{name}") as connection:
@@ -35,14 +35,14 @@ def lock(name: str) -> Iterator[Connection]:
 
 
 def serving_of(name: str, version: int | None) -> Serving:
-    """How to serve the model: as its file says now, so that a new limit needs no new version.
+    """How to serve the model, from its current file: a new limit needs no new version.
 
-    Without a valid file: as the file said when the version was made.
+    Without a valid file, the one that the version was made from counts.
     """
     try:
         return load.load(name).serving
     except UserError as err:
-        log.info("serving %s as its version was made: %s", name, err.what)
+        log.info("serving %s by the file of its version: %s", name, err.what)
     entry = registry.version(name, version) if version is not None else None
     uri = entry.tags.get(tracking.PIPELINE) if entry else None
     return resolved.read(uri).serving if uri else Serving()

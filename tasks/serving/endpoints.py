@@ -1,4 +1,4 @@
-"""What answers under each model's stable URL, found out without MLflow."""
+"""What answers at each model's stable URL, without asking MLflow."""
 
 from __future__ import annotations
 
@@ -32,15 +32,33 @@ def url(name: str) -> str:
 def endpoints() -> dict[str, Endpoint]:
     """Every model that was put behind the gateway, by name."""
     folder = settings().gateway_folder
-    names = sorted(upstreams.names(folder))
-    addresses = {name: upstreams.current(folder, name) for name in names}
-    found = {name: _asked(name, addresses[name]) for name in names}
-    servers = {one.address: one for one in _servers()} if None in found.values() else {}
-    return {name: one or _listed(name, addresses[name], servers) for name, one in found.items()}
+    addresses = {name: upstreams.current(folder, name) for name in sorted(upstreams.names(folder))}
+    answers = {name: _asked(name, addresses[name]) for name in addresses}
+    servers = _servers() if None in answers.values() else {}
+    return {
+        name: endpoint or _listed(name, addresses[name], servers)
+        for name, endpoint in answers.items()
+    }
+
+
+def problem(deployment: Deployment) -> str:
+    """What the gateway answers instead of these servers; empty when it uses them."""
+    import httpx
+
+    ping_url = f"{settings().gateway_internal}/models/{deployment.name}/ping"
+    try:
+        answer = httpx.get(ping_url, timeout=5, trust_env=False)
+    except httpx.TransportError as err:
+        return f"{ping_url}: {err!r}"
+    # MLflow's server does not name its version. A switch holds from the next request on.
+    version = str(deployment.version) if deployment.builder == "mlops" else None
+    if answer.is_success and answer.headers.get("x-model-version") == version:
+        return ""
+    return f"{ping_url}: status {answer.status_code}: {answer.text}"
 
 
 def _asked(name: str, addresses: tuple[str, ...]) -> Endpoint | None:
-    """What the servers say themselves."""
+    """What the servers themselves answer."""
     for address in addresses:
         identity = ask(address, "/version")
         if identity and identity.get("name") == name:
@@ -49,11 +67,11 @@ def _asked(name: str, addresses: tuple[str, ...]) -> Endpoint | None:
 
 
 def _listed(name: str, addresses: tuple[str, ...], servers: Mapping[str, Deployment]) -> Endpoint:
-    """What their target says of servers that do not answer, or are MLflow's and say no version."""
+    """What the target reports of servers that do not answer, or that are MLflow's: no version."""
     known = [servers[address] for address in addresses if address in servers]
     version = known[0].version if known else None
-    # On the models' network, nothing but a model has an address.
-    mlflow = any(one.builder == "mlflow" for one in known) or settings().docker_network
+    # On the models' network, only models have an address.
+    mlflow = any(server.builder == "mlflow" for server in known) or settings().docker_network
     if mlflow and any(pings(address) for address in addresses):
         return Endpoint(url(name), version, "running")
     starting = any(
@@ -63,9 +81,9 @@ def _listed(name: str, addresses: tuple[str, ...], servers: Mapping[str, Deploym
     return Endpoint(url(name), version, "starting" if starting else "failed")
 
 
-def _servers() -> list[Deployment]:
-    found: list[Deployment] = []
-    for target in targets_in_use(Serving()):
+def _servers() -> dict[str, Deployment]:
+    servers: list[Deployment] = []
+    for target in targets_in_use(Serving()).values():
         with suppress(UnavailableError):  # out of reach from here
-            found += target.list()
-    return found
+            servers += target.list()
+    return {server.address: server for server in servers}

@@ -1,4 +1,4 @@
-"""A version's model as files on this machine, and what they say of it (without an ML library)."""
+"""A version's model as files on this machine, and what they say about it, without ML libraries."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tasks.base.settings import settings
 
 NUMERIC = ("double", "float", "integer", "long")
 SMOKE_TEST = "smoke_test.json"
-"""Beside the MLmodel file of a model that was logged without a smoke test in its metadata."""
+"""Beside the MLmodel file, if the model was logged without a smoke test in its metadata."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What the MLmodel file says."""
+    """What the MLmodel file says about a model."""
 
     run_id: str
     python: str
-    """The version of Python that the model was made with, without its last part."""
+    """The Python version that the model was made with: major and minor."""
     smoke_test: dict[str, Any] | None
-    """`inputs` (a dataframe_split) and the `predictions` that they must give: as logged, or as the
-    registration of the version found them."""
+    """`inputs` (a dataframe_split) and the `predictions` that they must give: logged with the
+    model, or computed when the version was registered."""
     required: tuple[str, ...]
     numeric: tuple[str, ...]
-    """Names of the columns that a request must have, and of those that are numbers."""
+    """Names of the columns that a request must have, and of the numeric ones."""
 
 
 def read_card(folder: Path) -> Card:
@@ -55,13 +55,13 @@ def read_card(folder: Path) -> Card:
 
 
 def fetch(name: str, version: int) -> Path:
-    """The folder of a version's model, downloaded when it is not there.
+    """The folder of a version's model, downloaded if it is missing.
 
-    The folder is named after the model's id as well: a version's number comes back when a
-    registered model is deleted and made again.
+    The folder's name includes the model's id: a version's number returns when a registered model is
+    deleted and created again.
 
     Raises:
-        RunFailedError: There is no such version, or its files are gone or another run's.
+        RunFailedError: There is no such version, or its files are gone or belong to another run.
     """
     from mlflow.artifacts import download_artifacts
 
@@ -80,24 +80,24 @@ def fetch(name: str, version: int) -> Path:
         download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=str(model))
         if not (model / "MLmodel").exists():
             raise RunFailedError(f"The files of {name} version {version} are gone from the store.")
-        found = read_card(model).run_id
-        if found != (entry.run_id or found):
+        run_id = read_card(model).run_id
+        if run_id != (entry.run_id or run_id):
             raise RunFailedError(
                 f"The files of {name} version {version} are not its own.",
-                why=f"They say run {found!r}; the version is of run {entry.run_id!r}.",
+                why=f"They belong to run {run_id!r}, the version to run {entry.run_id!r}.",
             )
         _add_smoke_test(model, entry.tags)
         files.sync(model)
         try:
             model.rename(folder)
         except OSError:
-            if not folder.exists():  # else another process was quicker
+            if not folder.exists():  # otherwise another process was faster
                 raise
     return folder
 
 
 def _add_smoke_test(folder: Path, tags: Mapping[str, str]) -> None:
-    """What the version was registered with, for a model that was logged without."""
+    """Add the smoke test that the version was registered with, if the model has none."""
     from tasks.clients.tracking import SMOKE_TEST as TAG
 
     if TAG in tags and not (folder / SMOKE_TEST).exists():
@@ -107,7 +107,7 @@ def _add_smoke_test(folder: Path, tags: Mapping[str, str]) -> None:
 
 
 def forget(name: str, version: int) -> None:
-    """Remove the files of a version that is not served any more, half downloaded ones too."""
+    """Remove the files of a version that is no longer served, including partial downloads."""
     for folder in (*_folder(name).glob(f"{version}-*"), *_folder(name).glob(f".{version}-*")):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""The smoke test: the logged example must give the logged prediction, and bad requests a 4xx."""
+"""The smoke test: the logged example must get the logged prediction, bad requests a 4xx."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tasks.serving.model_files import Card, read_card
 from tasks.serving.targets.deployment import Deployment
 
 TOLERANCE = 1e-9
-"""Relative, of floats: the server's libraries may sum in another order than the training's. A model
-may have another, as `tolerance` of its smoke test."""
+"""Relative, for floats: the server's libraries may sum in a different order than in training. The
+`tolerance` of a model's smoke test takes precedence."""
 TIMEOUT_S = 30.0
 
 
@@ -22,7 +22,7 @@ def check(deployment: Deployment, model: Path) -> None:
     """Test running servers against the model's files.
 
     Raises:
-        RunFailedError: With everything that is wrong.
+        RunFailedError: The test failed; it lists everything that is wrong.
     """
     card = read_card(model)
     problems = [
@@ -47,7 +47,7 @@ def _check(deployment: Deployment, address: str, card: Card) -> list[str]:
         except httpx.HTTPError as err:
             return [f"It does not answer: {err!r}."]
         except ValueError as err:
-            return [f"It answers otherwise than MLflow's protocol says: {err}"]
+            return [f"Its answer does not follow MLflow's protocol: {err}"]
 
 
 def _alive(client: httpx.Client) -> list[str]:
@@ -56,17 +56,13 @@ def _alive(client: httpx.Client) -> list[str]:
 
 
 def _identity(client: httpx.Client, deployment: Deployment, card: Card) -> list[str]:
-    expected = {
-        "name": deployment.name,
-        "version": deployment.version,
-        "run_id": card.run_id,
-    }
+    expected = {"name": deployment.name, "version": deployment.version, "run_id": card.run_id}
     answer = client.get("/version")
-    found = _object(answer) if answer.is_success else {}
+    identity = _object(answer) if answer.is_success else {}
     return [
-        f"/version must say {key} {value!r}. Got {found.get(key)!r} instead."
+        f"/version must have {key} {value!r}. Got {identity.get(key)!r} instead."
         for key, value in expected.items()
-        if found.get(key) != value
+        if identity.get(key) != value
     ]
 
 
@@ -76,20 +72,20 @@ def _predictions(client: httpx.Client, card: Card) -> list[str]:
     answer = client.post("/invocations", json={"dataframe_split": card.smoke_test["inputs"]})
     if not answer.is_success:
         return [f"The logged example got status {answer.status_code}: {answer.text}"]
-    expected, found = card.smoke_test["predictions"], _object(answer).get("predictions")
-    if not same(found, expected, card.smoke_test.get("tolerance", TOLERANCE)):
-        return [f"The logged example must give {expected}. Got {found} instead."]
+    expected, predictions = card.smoke_test["predictions"], _object(answer).get("predictions")
+    if not same(predictions, expected, card.smoke_test.get("tolerance", TOLERANCE)):
+        return [f"The logged example must give {expected}. Got {predictions} instead."]
     return []
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:
-    """The JSON object in an answer; raises `ValueError` when there is none."""
-    found = answer.json()
-    if not isinstance(found, dict):
-        raise ValueError(  # noqa: TRY004 - of the answer, not of an argument
-            f"{answer.url.path} must answer with an object. Got {found!r} instead."
+    """The JSON object in an answer; raises `ValueError` if it is something else."""
+    content = answer.json()
+    if not isinstance(content, dict):
+        raise ValueError(  # noqa: TRY004 - not the type of an argument
+            f"{answer.url.path} must answer with an object. Got {content!r} instead."
         )
-    return found
+    return content
 
 
 def _refusals(client: httpx.Client, card: Card) -> list[str]:
@@ -104,21 +100,21 @@ def _refusals(client: httpx.Client, card: Card) -> list[str]:
     if card.numeric:
         bad[f"with text for {card.numeric[0]!r}"] = {**row, card.numeric[0]: "text"}
     problems = []
-    for what, wrong in bad.items():
-        status = client.post("/invocations", json={"dataframe_records": [wrong]}).status_code
+    for what, record in bad.items():
+        status = client.post("/invocations", json={"dataframe_records": [record]}).status_code
         if not 400 <= status < 500:
             problems.append(f"A request {what} must get a 4xx. Got {status} instead.")
     return problems
 
 
-def same(found: Any, expected: Any, tolerance: float = TOLERANCE) -> bool:
+def same(actual: Any, expected: Any, tolerance: float = TOLERANCE) -> bool:
     """Whether predictions are equal: labels exactly, floats within the tolerance."""
     if isinstance(expected, list):
         return (
-            isinstance(found, list)
-            and len(found) == len(expected)
-            and all(same(a, b, tolerance) for a, b in zip(found, expected, strict=True))
+            isinstance(actual, list)
+            and len(actual) == len(expected)
+            and all(same(a, b, tolerance) for a, b in zip(actual, expected, strict=True))
         )
-    if isinstance(expected, float) and isinstance(found, int | float):
-        return math.isclose(found, expected, rel_tol=tolerance, abs_tol=1e-12)
-    return bool(found == expected)
+    if isinstance(expected, float) and isinstance(actual, int | float):
+        return math.isclose(actual, expected, rel_tol=tolerance, abs_tol=1e-12)
+    return bool(actual == expected)

@@ -27,7 +27,7 @@ from tasks.pipeline.schema import Serving
 from tasks.serving import model_files, smoke
 from tasks.serving.targets import engine, image
 from tasks.serving.targets.container import ContainerTarget
-from tasks.serving.targets.deployment import Deployment
+from tasks.serving.targets.deployment import Deployment, ask
 from tasks.stack.embedded import ports
 from tests.tasks.serving import examples
 from tests.waiting import pid_once, until
@@ -121,18 +121,18 @@ def test_start_is_idempotent_and_stop_leaves_nothing(
     target: ContainerTarget, versions: tuple[int, int]
 ) -> None:
     first = ready(target, versions[0])
-    identity = first.ask("/version")
+    identity = ask(first.address, "/version")
     assert identity is not None
     assert (identity["name"], identity["version"]) == (NAME, versions[0])
     before = only().id
-    again = target.start(NAME, versions[0])
+    again = target.start(NAME, versions[0], Serving())
     assert (again.addresses, only().id) == (first.addresses, before)
     assert (first.state, again.state) == ("starting", "running")
     assert target.list(NAME) == [again]
     target.stop(first, 5)
     assert target.list(NAME) == []
     assert containers() == []
-    assert first.ask("/ping") is None
+    assert ask(first.address, "/ping") is None
     assert not list((settings().home / "models" / NAME).iterdir())
 
 
@@ -225,7 +225,7 @@ def test_a_crashed_server_comes_back_at_its_address(
     kill()
     until(lambda: only().attrs["RestartCount"] == 1, 30, "the engine has started it again")
     until(deployment.answers, 60, "it answers")
-    assert target.start(NAME, versions[0]).addresses == deployment.addresses
+    assert target.start(NAME, versions[0], Serving()).addresses == deployment.addresses
 
 
 def test_a_server_that_fills_its_memory_is_started_again(
@@ -277,15 +277,15 @@ def test_a_port_that_is_taken_meanwhile_is_no_fault_of_the_version(
         with monkeypatch.context() as patch:
             patch.setattr(ports, "unused", lambda: taken)
             with pytest.raises(UnavailableError, match="port is taken"):
-                target.start(NAME, versions[0])
+                target.start(NAME, versions[0], Serving())
     assert containers() == []
 
 
 def test_a_stuck_server_is_replaced(
     target: ContainerTarget, versions: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.serving.targets.container._YOUNG_S", 0)
-    monkeypatch.setattr("tasks.serving.targets.container._PATIENCE", 1)
+    monkeypatch.setattr("tasks.serving.targets.deployment.YOUNG_S", 0)
+    monkeypatch.setattr("tasks.serving.targets.deployment.PATIENCE", 1)
     deployment = ready(target, versions[0])
     began = only().attrs["State"]["StartedAt"]
     stopped = []
@@ -309,7 +309,7 @@ def test_an_image_that_is_gone_is_built_again(
 def test_a_server_that_ends_early_shows_its_log(target: ContainerTarget, tmp_path: Path) -> None:
     name = "broken_container"
     examples.register_broken(name, tmp_path)
-    deployment = target.start(name, 1)
+    deployment = target.start(name, 1, Serving())
     with pytest.raises(RunFailedError, match="ended before it answered") as raised:
         target.wait_ready(deployment, 180)
     assert "RuntimeError: the reason" in raised.value.why
@@ -353,11 +353,15 @@ def test_an_engine_that_does_not_answer(
 def test_stop_waits_for_requests_in_flight(target: ContainerTarget, tmp_path: Path) -> None:
     name = "draining"
     register(name, tmp_path, GATE, "what", DataType.string)
-    deployment = target.start(name, 1)
+    deployment = target.start(name, 1, Serving())
     target.wait_ready(deployment, 180)
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(post, deployment, {"what": "wait"})
-        until(lambda: (deployment.ask("/status") or {}).get("inflight") == 1, 60, "it is in flight")
+        until(
+            lambda: (ask(deployment.address, "/status") or {}).get("inflight") == 1,
+            60,
+            "it is in flight",
+        )
         stopping = threading.Thread(target=target.stop, args=(deployment, 60))
         stopping.start()
         stopping.join(2)  # several looks at /status

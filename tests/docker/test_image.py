@@ -22,7 +22,7 @@ from tasks.base.errors import RunFailedError, UnavailableError
 from tasks.base.settings import Settings, settings
 from tasks.clients import tracking
 from tasks.serving import model_files
-from tasks.serving.targets import engine, image
+from tasks.serving.targets import engine, garbage, image
 from tasks.serving.targets.container import ContainerTarget
 from tasks.serving.targets.image import Image
 from tests.tasks.serving import examples
@@ -241,7 +241,7 @@ def test_clean_keeps_what_is_asked_for_and_leaves_nothing_else(
     for estimator in (Ridge(), Ridge(alpha=2), LinearRegression()):
         version, _ = examples.register(name, estimator)
         image.build(name, version, "mlops")
-    image.clean(name, {1, 3})
+    garbage.collect(name, {1, 3})
     assert [v for v in (1, 2, 3) if image.find(name, v, "mlops")] == [1, 3]
     assert image.find(NAME, 1, "mlops")  # another model's
     # A layer that no model needs, as when a build is killed before the model's files are added.
@@ -249,7 +249,7 @@ def test_clean_keeps_what_is_asked_for_and_leaves_nothing_else(
         image, "DOCKERFILES", dockerfiles(tmp_path / "docker", requirements=EMPTY_LAYER)
     )
     unused = image._requirement_layer(model_files.fetch(name, 1))
-    image.clean(name, {3})
+    garbage.collect(name, {3})
     assert image._get(unused.tag) is None
     assert [v for v in (1, 2, 3) if image.find(name, v, "mlops")] == [3]
 

@@ -17,8 +17,9 @@ from tasks.clients import tracking
 from tasks.pipeline.schema import Serving
 from tasks.records import ledger, registry
 from tasks.serving import endpoints
-from tasks.serving.targets import container, engine, image
+from tasks.serving.targets import engine, image
 from tasks.serving.targets.container import ContainerTarget
+from tasks.serving.targets.deployment import ask
 from tasks.serving.targets.process import ProcessTarget
 from tasks.stack.embedded import lifecycle
 from tests import deaths
@@ -62,7 +63,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def said(**fields: Any) -> None:
         given = patient(**fields)
-        monkeypatch.setattr(deploy, "serving_of", lambda *_: given)
+        monkeypatch.setattr(deploy.deployments, "serving_of", lambda *_: given)
 
     return said
 
@@ -132,7 +133,7 @@ def test_new_limits_and_replicas_without_a_lost_request(serve: Any) -> None:
     assert not set(done["addresses"]) & set(old.addresses)
     there = ContainerTarget().list(NAME)
     assert [one.addresses for one in there] == [(address,) for address in done["addresses"]]
-    answered = [(one.ask("/status") or {})["requests"] for one in there]
+    answered = [(ask(one.address, "/status") or {})["requests"] for one in there]
     assert min(answered) > 3  # of the smoke test
     serve(replicas=1, memory="600m", drain_timeout=10)
     assert len(deploy.reconcile(NAME, "somebody")["addresses"]) == 1
@@ -241,7 +242,7 @@ def test_mlflows_own_image(serve: Any) -> None:
     assert endpoints.endpoints()[NAME] == endpoints.Endpoint(endpoints.url(NAME), 1, "running")
     assert deploy.reconcile(NAME, "somebody")["switched"] is False
     (one,) = engine.client().containers.list(filters=engine.ours(model=NAME))
-    assert one.attrs["Config"]["User"] == container.USER
+    assert one.attrs["Config"]["User"] == replica.USER
     serve(builder="mlops", drain_timeout=1)
     assert deploy.reconcile(NAME, "somebody")["switched"] is True
     assert serving()[0] == 1
@@ -249,17 +250,17 @@ def test_mlflows_own_image(serve: Any) -> None:
 
 OWN_STEPS = (
     "tasks.serving.targets.image:build",
-    "tasks.serving.targets.container:_create",
+    "tasks.serving.targets.replica:Template.create",
     "tasks.serving.targets.container:ContainerTarget.start",
     "tasks.serving.targets.container:ContainerTarget.stop",
 )
 """Steps specific to containers. tests/tasks/test_deploy.py kills after each of the others."""
 OTHER_STEPS = (
     "tasks.serving.targets.container:ContainerTarget.wait_ready",
-    "tasks.deploy:smoke.check",
-    "tasks.deploy:upstreams.switch",
-    "tasks.deploy:_wait_for_gateway",
-    "tasks.deploy:_record",
+    "tasks.deploy.act:smoke.check",
+    "tasks.deploy.act:upstreams.switch",
+    "tasks.deploy.act:_wait_for_gateway",
+    "tasks.deploy.act:_record",
     "tasks.serving.targets.container:ContainerTarget.clean",
 )
 

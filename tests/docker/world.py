@@ -16,7 +16,7 @@ from uuid import uuid4
 import docker
 import docker.errors
 
-from tasks.serving.targets.deployment import engine
+from tasks.serving.targets import engine
 from tests.docker.filtering import BASE, archive, http, send
 
 SLEEP = 'CMD ["python3", "-u", "-c", "import os, time; print(os.environ); time.sleep(9999)"]\n'

@@ -1,4 +1,4 @@
-"""Decisions for `build`, and what is left of a version that it turned down."""
+"""Decisions for `build`, and what remains of a version that it rejected."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import mlflow
 from tasks import build
 from tasks.base.refs import DecisionRef
 from tasks.clients import tracking
+from tasks.pipeline.schema import Serving
 from tasks.records import ledger, registry
-from tasks.serving.targets.available import default_target
+from tasks.serving.targets.available import target_for
 
 
 def decision(name: str, version: tuple[int, str], *, passed: bool = True) -> DecisionRef:
@@ -35,7 +36,7 @@ def stage(name: str, version: int) -> str:
 
 def assert_rejected(ref: DecisionRef, reason: str) -> None:
     """The server is gone; registry, run and ledger say why."""
-    assert default_target().list(ref.name) == []
+    assert target_for(Serving()).list(ref.name) == []
     assert stage(ref.name, ref.version) == "Archived"
     entry = registry.version(ref.name, ref.version)
     assert entry is not None

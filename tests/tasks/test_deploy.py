@@ -1,7 +1,9 @@
-"""Deployments through a real gateway, while clients call, and after kills at every step."""
+"""Deployments behind a real gateway, while clients call, and after a kill at every step."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +16,12 @@ from sklearn.linear_model import LinearRegression, Ridge
 
 from tasks import deploy
 from tasks.base.errors import RunFailedError, UnavailableError
+from tasks.base.process import state
 from tasks.base.settings import Settings, settings
 from tasks.clients import tracking
+from tasks.deploy import act, decide, observe
+from tasks.deploy.decide import Action, Observed
+from tasks.pipeline.schema import Serving
 from tasks.records import ledger, registry
 from tasks.records.ledger import Entry
 from tasks.serving import endpoints
@@ -54,7 +60,7 @@ def champion(version: int) -> None:
 
 def deployed() -> list[Entry]:
     """The deployments on record, oldest first."""
-    return [one for one in reversed(ledger.history(NAME)) if one.kind == "deployed"]
+    return [entry for entry in reversed(ledger.history(NAME)) if entry.kind == "deployed"]
 
 
 def url(path: str = "invocations") -> str:
@@ -69,7 +75,7 @@ def serving() -> tuple[int, float]:
 
 
 def running() -> list[int]:
-    return [one.version for one in ProcessTarget().list(NAME)]
+    return [server.version for server in ProcessTarget().list(NAME)]
 
 
 @pytest.fixture
@@ -85,9 +91,10 @@ def test_first_deployment_and_none_when_nothing_changed(gateway: Settings) -> No
     done = deploy.reconcile(NAME, "somebody")
     assert (done["version"], done["switched"], done["stopped"]) == (1, True, [])
     assert serving() == (1, pytest.approx(PREDICTIONS[1], rel=1e-9))
+    assert decide.actions(observe.read(NAME)) == []
     again = deploy.reconcile(NAME, "somebody")
     assert again == {**done, "switched": False}
-    assert [(one.from_version, one.to_version, one.actor) for one in deployed()] == [
+    assert [(entry.from_version, entry.to_version, entry.actor) for entry in deployed()] == [
         (None, 1, "somebody")
     ]
     assert endpoints.endpoints()[NAME] == endpoints.Endpoint(endpoints.url(NAME), 1, "running")
@@ -104,7 +111,7 @@ def test_no_request_is_lost_in_a_swap() -> None:
     assert set(clients.got) == {(200, "1"), (200, "2")}, clients.got
     assert serving() == (2, pytest.approx(PREDICTIONS[2], rel=1e-9))
     assert running() == [2]
-    assert [(one.from_version, one.to_version) for one in deployed()[before:]] == [(1, 2)]
+    assert [(entry.from_version, entry.to_version) for entry in deployed()[before:]] == [(1, 2)]
 
 
 def test_the_old_server_finishes_what_it_began(gateway: Settings, tmp_path: Path) -> None:
@@ -118,7 +125,7 @@ def test_the_old_server_finishes_what_it_began(gateway: Settings, tmp_path: Path
         deploying = pool.submit(deploy.reconcile, name, "somebody")
         until(
             lambda: httpx.get(f"{endpoints.url(name)}/version").json()["version"] == versions[1],
-            *(60, "the new one serves"),
+            *(60, "the new version serves"),
         )
         assert not deploying.done()
         answer = waiting.end()
@@ -140,9 +147,22 @@ def test_a_champion_that_fails_does_not_take_over() -> None:
 
 
 @pytest.mark.usefixtures("first")
+def test_a_stuck_champion_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.serving.targets.deployment.YOUNG_S", 0)
+    monkeypatch.setattr("tasks.serving.targets.deployment.PATIENCE", 1)
+    stuck = supervisor.programs()[f"model-{NAME}-v1"].pid
+    assert stuck is not None
+    os.kill(stuck, signal.SIGSTOP)
+    until(lambda: state(stuck) == "T", 5, "it is stopped")
+    assert deploy.reconcile(NAME, "somebody")["stopped"] == []
+    assert serving()[0] == 1
+    assert supervisor.programs()[f"model-{NAME}-v1"].pid != stuck
+
+
+@pytest.mark.usefixtures("first")
 def test_only_a_challenger_that_passed_keeps_its_server() -> None:
     version, _ = examples.register(NAME, Ridge())
-    ProcessTarget().start(NAME, version)
+    ProcessTarget().start(NAME, version, Serving())
     tracking.client().set_registered_model_alias(NAME, tracking.CHALLENGER, str(version))
     registry.judge(NAME, version, "promote", may_promote=True)
     assert deploy.reconcile(NAME, "somebody")["stopped"] == []
@@ -153,14 +173,14 @@ def test_only_a_challenger_that_passed_keeps_its_server() -> None:
 
 @pytest.mark.usefixtures("first")
 def test_a_version_promoted_meanwhile_keeps_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    ProcessTarget().start(NAME, 2)
-    record = deploy._record
+    ProcessTarget().start(NAME, 2, Serving())
+    actions = decide.actions
 
-    def promoted_meanwhile(*given: Any) -> None:
+    def promoted_meanwhile(observed: Observed) -> list[Action]:
         champion(2)
-        record(*given)
+        return actions(observed)
 
-    monkeypatch.setattr(deploy, "_record", promoted_meanwhile)
+    monkeypatch.setattr(decide, "actions", promoted_meanwhile)
     done = deploy.reconcile(NAME, "somebody")
     assert (done["version"], done["stopped"]) == (1, [])
     assert running() == [1, 2]
@@ -185,22 +205,22 @@ def test_a_model_that_was_never_registered(gateway: Settings) -> None:
 
 @pytest.mark.usefixtures("first")
 def test_while_the_gateway_is_away_the_old_server_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deploy, "GATEWAY_S", 0.5)
+    monkeypatch.setattr(act, "GATEWAY_S", 0.5)
     before = len(deployed())
-    known = supervisor.Supervisor(Home.of_settings())
-    known.stop(["gateway"])
+    programs = supervisor.Supervisor(Home.of_settings())
+    programs.stop(["gateway"])
     champion(2)
     with pytest.raises(UnavailableError, match="gateway does not show"):
         deploy.reconcile(NAME, "somebody")
     assert running() == [1, 2]
-    known.start_program("gateway")
-    monkeypatch.setattr(deploy, "GATEWAY_S", 30)
+    programs.start_program("gateway")
+    monkeypatch.setattr(act, "GATEWAY_S", 30)
     assert deploy.reconcile(NAME, "somebody")["stopped"] == [1]
-    assert [one.to_version for one in deployed()[before:]] == [2]
+    assert [entry.to_version for entry in deployed()[before:]] == [2]
 
 
 @pytest.mark.usefixtures("first")
-def test_two_at_once_are_one() -> None:
+def test_two_at_once_deploy_once() -> None:
     champion(2)
     before = len(deployed())
     done: list[dict[str, Any]] = []
@@ -212,20 +232,20 @@ def test_two_at_once_are_one() -> None:
         call.start()
     for call in calls:
         call.join()
-    assert sorted(one["switched"] for one in done) == [False, True]
-    assert [one.to_version for one in deployed()[before:]] == [2]
+    assert sorted(result["switched"] for result in done) == [False, True]
+    assert [entry.to_version for entry in deployed()[before:]] == [2]
 
 
 STEPS = (
     "tasks.deploy:champion.settle",
     "tasks.serving.targets.process:ProcessTarget.start",
     "tasks.serving.targets.process:ProcessTarget.wait_ready",
-    "tasks.deploy:smoke.check",
-    "tasks.deploy:upstreams.switch",
-    "tasks.deploy:site.write_routes",
-    "tasks.deploy:_wait_for_gateway",
-    "tasks.deploy:_record",
-    "tasks.deploy:model_files.forget",
+    "tasks.deploy.act:smoke.check",
+    "tasks.deploy.act:upstreams.switch",
+    "tasks.deploy.act:site.write_routes",
+    "tasks.deploy.act:_wait_for_gateway",
+    "tasks.deploy.act:_record",
+    "tasks.serving.model_files:forget",
     "tasks.serving.targets.process:ProcessTarget.stop",
 )
 
@@ -242,7 +262,7 @@ def test_a_kill_after_any_step_is_repaired() -> None:
         deploy.reconcile(NAME, "repair")
         assert serving() == (version, pytest.approx(PREDICTIONS[version], rel=1e-9)), step
         assert running() == [version], step
-        moves = [(one.from_version, one.to_version) for one in deployed()[before:]]
+        moves = [(entry.from_version, entry.to_version) for entry in deployed()[before:]]
         assert moves == [(3 - version, version)], step
         files = (settings().home / "models" / NAME).iterdir()
         assert [path.name.partition("-")[0] for path in files] == [str(version)], step

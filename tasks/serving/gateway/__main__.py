@@ -1,6 +1,6 @@
 """`python -m tasks.serving.gateway [COMMAND…]`: writes all routes, then becomes the command.
 
-The compose stack's job `routes` gives no command. On the embedded stack the command is Caddy's.
+The compose stack's job `routes` gives no command. The embedded stack gives Caddy's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from tasks.serving.gateway import site
 
 def main() -> None:
     """Write the routes, then replace this process."""
-    site.write_all(settings().gateway_folder)
+    folder = settings().gateway_folder
+    site.write_routes(folder, site.routed(folder))
     command = sys.argv[1:]
     if command:
         os.execv(command[0], command)  # noqa: S606 - no shell, on purpose

@@ -1,4 +1,4 @@
-"""The gateway's configuration in Caddy's JSON: which path leads where."""
+"""The gateway's configuration in Caddy's JSON: where each path leads."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 SLOTS = 12
-"""Upstream files a model: 1, 2, 3, 4, 6 or 12 servers get equal shares of the requests."""
+"""Upstream files per model: 1, 2, 3, 4, 6 or 12 servers get equal shares of the requests."""
 _TRY_S = 5
 _PAGE_FILES = ("/", "/page.css", "/page.js", "/models.json")
 _CONTENT_POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'"
 _NO_LOGIN = "MLflow has no login here. Set MLOPS_MLFLOW_LOGIN=on to open it to other machines.\n"
-_DOWN = "This service does not answer at the moment. The page / shows what runs.\n"
+_DOWN = "This service does not answer at the moment. The start page / shows what runs.\n"
 Json = dict[str, Any]
 
 
@@ -24,14 +24,14 @@ class Site:
 
     listen: str
     plain: str
-    """One more address, for the tasks: the models alone, and never by HTTPS."""
+    """A second address, for tasks: only the models, never HTTPS."""
     domain: str
     tls: Literal["acme", "internal"]
     page: Path
     """Folder of the start page."""
     airflow: str
     mlflow: str
-    """HOST:PORT of the two servers; empty when there is none."""
+    """HOST:PORT of the two servers; empty for one that is missing."""
     mlflow_open: bool
 
 
@@ -40,16 +40,11 @@ def configuration(site: Site, upstreams: Mapping[str, Path]) -> Json:
     models = [_answer({"path": ["/health"]}, 200, {"status": "ok"})]
     for name, folder in upstreams.items():
         models += [_slash(f"/models/{name}"), _model(name, folder)]
-    missing = [
-        _answer(
-            None,
-            404,
-            {
-                "error_code": "RESOURCE_DOES_NOT_EXIST",
-                "message": "There is no model of this name here.",
-            },
-        )
-    ]
+    unknown = {
+        "error_code": "RESOURCE_DOES_NOT_EXIST",
+        "message": "There is no model of this name here.",
+    }
+    missing = [_answer({}, 404, unknown)]
     servers = {"gateway": _server(site.listen, [*models, *_pages(site), *missing])}
     if site.plain:
         servers["plain"] = _server(site.plain, [*models, *missing])
@@ -79,7 +74,7 @@ def _server(listen: str, routes: list[Json]) -> Json:
 
 
 def _encrypt(apps: Json, site: Site) -> None:
-    """HTTPS on the published address, where plain HTTP is led to it."""
+    """HTTPS on the published address; plain HTTP there is redirected to it."""
     apps["tls"] = {
         "certificates": {"automate": [site.domain]},
         "automation": {
@@ -87,10 +82,10 @@ def _encrypt(apps: Json, site: Site) -> None:
         },
     }
     if site.tls == "internal":
-        # The root goes into no trust store: this is a container, or not the user's own machine.
+        # Install the root in no trust store: this is a container, or not the user's own machine.
         apps["pki"] = {"certificate_authorities": {"local": {"install_trust": False}}}
     port = int(site.listen.rpartition(":")[2])
-    # Where the challenges of a public authority arrive.
+    # The challenges of a public authority arrive on the HTTP port.
     apps["http"] |= {"https_port": port, "http_port": int(site.plain.rpartition(":")[2] or port)}
     apps["http"]["servers"]["gateway"] |= {
         "tls_connection_policies": [{}],
@@ -102,7 +97,7 @@ def _model(name: str, folder: Path) -> Json:
     proxy = {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": f"{{file.{folder / str(slot)}}}"} for slot in range(SLOTS)],
-        # Only what could not be delivered is tried again, never a POST that reached a server.
+        # Retries only what could not be delivered, never a POST that reached a server.
         "load_balancing": {
             "selection_policy": {"policy": "round_robin"},
             "try_duration": f"{_TRY_S}s",
@@ -118,10 +113,10 @@ def _model(name: str, folder: Path) -> Json:
 
 
 def _pages(site: Site) -> list[Json]:
-    """What people look at: the start page, Airflow and MLflow."""
+    """The pages for people: the start page, Airflow and MLflow."""
     routes = [_start_page(site.page), _slash("/airflow"), _slash("/mlflow")]
     if site.airflow:
-        # Airflow knows of its prefix (`base_url`), MLflow's pages only use relative addresses.
+        # Airflow knows its prefix (`base_url`); MLflow's pages use only relative addresses.
         routes.append(_forward("/airflow/*", site.airflow, strip=""))
     if site.mlflow and site.mlflow_open:
         routes.append(_forward("/mlflow/*", site.mlflow, strip="/mlflow"))
@@ -131,18 +126,9 @@ def _pages(site: Site) -> list[Json]:
 
 
 def _slash(path: str) -> Json:
-    """Lead a browser from where a folder's slash was left out."""
-    # The path that was asked for must not be repeated: as //host it would lead elsewhere.
-    handler = {
-        "handler": "static_response",
-        "status_code": "302",
-        "headers": {"Location": [f"{path}/"]},
-    }
-    return {
-        "match": [{"path": [path], "method": ["GET", "HEAD"]}],
-        "handle": [handler],
-        "terminal": True,
-    }
+    """Redirect a browser that left out a folder's slash."""
+    # Never repeat the requested path: as //host it would lead elsewhere.
+    return _static({"path": [path], "method": ["GET", "HEAD"]}, 302, {"Location": [f"{path}/"]})
 
 
 def _start_page(folder: Path) -> Json:
@@ -176,24 +162,23 @@ def _transport(patience: str) -> Json:
         "protocol": "http",
         "dial_timeout": "2s",
         "response_header_timeout": patience,
-        # Below the 5 s after which uvicorn closes: no request meets a connection being closed.
+        # Below the 5 s after which uvicorn closes: no request uses a connection that is closing.
         "keep_alive": {"idle_timeout": "4s"},
     }
 
 
-def _answer(match: Json | None, status: int, body: dict[str, str]) -> Json:
-    return _static(match, status, "application/json", json.dumps(body))
+def _answer(match: Json, status: int, body: dict[str, str]) -> Json:
+    return _static(match, status, {"Content-Type": ["application/json"]}, json.dumps(body))
 
 
-def _text(match: Json | None, status: int, body: str) -> Json:
-    return _static(match, status, "text/plain; charset=utf-8", body)
+def _text(match: Json, status: int, body: str) -> Json:
+    return _static(match, status, {"Content-Type": ["text/plain; charset=utf-8"]}, body)
 
 
-def _static(match: Json | None, status: int, kind: str, body: str) -> Json:
-    handler = {
-        "handler": "static_response",
-        "status_code": str(status),
-        "headers": {"Content-Type": [kind]},
-        "body": body,
+def _static(match: Json, status: int, headers: Json, body: str = "") -> Json:
+    handler = {"handler": "static_response", "status_code": str(status), "headers": headers}
+    return {
+        "match": [match] if match else [],
+        "handle": [{**handler, "body": body}],
+        "terminal": True,
     }
-    return {"match": [match] if match else [], "handle": [handler], "terminal": True}

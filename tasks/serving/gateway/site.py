@@ -1,4 +1,4 @@
-"""The gateway's configuration and start page, as the pipelines and settings ask for them."""
+"""Writes the gateway's configuration and start page, from the pipelines and the settings."""
 
 from __future__ import annotations
 
@@ -19,46 +19,42 @@ _PAGE = Path(__file__).with_name("page")
 
 
 def write_routes(folder: Path, names: Iterable[str]) -> bool:
-    """Write the page and the configuration for these models, which Caddy then reads by itself.
+    """Write the page and the configuration for these models; Caddy notices changes itself.
 
-    Tells whether the configuration changed.
+    Returns:
+        Whether the configuration changed.
     """
-    known = sorted(set(names))
+    models = sorted(set(names))
     (folder / "upstreams").mkdir(parents=True, exist_ok=True)
     (folder / "page").mkdir(exist_ok=True)
     for file in _PAGE.iterdir():
         files.replace(folder / "page" / file.name, file.read_text(encoding="utf-8"))
-    files.replace(folder / "page" / "models.json", json.dumps(known))
-    links = {name: upstreams.link_of(folder, name) for name in known}
+    files.replace(folder / "page" / "models.json", json.dumps(models))
+    links = {name: upstreams.link_of(folder, name) for name in models}
     text = json.dumps(caddy.configuration(_site(folder), links), indent=1)
     return files.replace(folder / "caddy.json", text)
 
 
 def routed(folder: Path) -> set[str]:
-    """Models that have a route: every pipeline's, and any other that ever served."""
+    """Models that have a route: those of all pipelines, and any other that ever served."""
     return {*load.names(), *upstreams.names(folder)}
 
 
 def _site(folder: Path) -> caddy.Site:
-    ours = settings()
-    listen = ours.gateway_listen or f"127.0.0.1:{ports.load(Home.of_settings()).gateway}"
+    config = settings()
+    listen = config.gateway_listen or f"127.0.0.1:{ports.load(Home.of_settings()).gateway}"
     return caddy.Site(
         listen=listen,
-        plain=ours.gateway_plain,
-        domain=ours.domain,
-        tls=ours.tls,
+        plain=config.gateway_plain,
+        domain=config.domain,
+        tls=config.tls,
         page=folder / "page",
-        airflow=urlsplit(ours.airflow_url).netloc,
-        mlflow=urlsplit(ours.tracking_uri).netloc,
-        mlflow_open=ours.mlflow_login or not (ours.domain or _is_open(ours.bind)),
+        airflow=urlsplit(config.airflow_url).netloc,
+        mlflow=urlsplit(config.tracking_uri).netloc,
+        mlflow_open=config.mlflow_login or not (config.domain or _is_open(config.bind)),
     )
 
 
 def _is_open(address: str) -> bool:
-    """Whether others than this machine reach what listens on this address."""
+    """Whether other machines reach what listens on this address."""
     return not ip_address(address).is_loopback
-
-
-def write_all(folder: Path) -> None:
-    """Write the routes of the pipelines and of whatever served."""
-    write_routes(folder, routed(folder))

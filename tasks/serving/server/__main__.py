@@ -4,7 +4,7 @@
 [--answers labels|probabilities]`
 
 It runs as a process of the embedded stack and in the models' images. An image gets this folder and
-nothing else of ours, so no module here imports from another room.
+nothing else of ours, so no module here imports from another package.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tasks.serving.server.contract import GRACE_S, HOST, PORT_TAKEN
 log = logging.getLogger("tasks.serving.server")
 
 KEEP_ALIVE_S = 300
-"""Longer than any gateway keeps an idle connection, so that it is never the server which closes
-one just as a request comes in over it."""
+"""Longer than any gateway keeps an idle connection. So the server never closes a connection just as
+a request arrives on it."""
 
 
 def main() -> None:
@@ -38,13 +38,13 @@ def main() -> None:
         "--answers",
         choices=("labels", "probabilities"),
         default=os.environ.get("MLOPS_ANSWERS", "labels"),
-        help="of classes: whether their probabilities stand beside the labels",
+        help="for classes: labels only, or their probabilities as well",
     )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     began = time.monotonic()
     listener = _listen(options.host, options.port)
-    # Only now, since these imports take seconds: meanwhile clients wait instead of being refused.
+    # These imports take seconds. The port is open already, so clients wait and are not refused.
     import uvicorn
 
     from tasks.serving.server import app
@@ -70,7 +70,7 @@ def main() -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket()
-    # As servers do: a port in TIME_WAIT after a restart is not taken.
+    # A port in TIME_WAIT after a restart is free.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -1,4 +1,4 @@
-"""The scoring server's HTTP: MLflow's REST protocol, and what a deployment asks a server."""
+"""The scoring server's HTTP: MLflow's REST protocol, and what deployments need to know."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY)
     app.get("/health")(ping)
 
     @app.get("/")
-    async def described() -> JSONResponse:
+    async def describe() -> JSONResponse:
         return JSONResponse(
             {
                 "name": name,
@@ -74,7 +74,7 @@ def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY)
 
 
 def _answer_errors(app: FastAPI) -> None:
-    """Errors as `error_code` and `message`, never a trace nor the input."""
+    """Errors as `error_code` and `message`, without a trace and without the input."""
 
     @app.exception_handler(RequestError)
     async def refuse(_: Request, err: RequestError) -> JSONResponse:
@@ -88,15 +88,15 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # nobody reads it
+        return Response(status_code=400)  # nobody receives it
 
     @app.exception_handler(Exception)
     async def fail(_: Request, __: Exception) -> JSONResponse:
-        return _error(500, "INTERNAL_ERROR", "The server failed; its log has the reason.")
+        return _error(500, "INTERNAL_ERROR", "The server failed; its log says why.")
 
 
 class Counted:
-    """Counts scoring requests, which tells when a server has drained, and names the version."""
+    """Counts scoring requests, to know when a server has drained, and adds the version header."""
 
     def __init__(self, app: ASGIApp, version: int) -> None:
         self.app, self.header = app, (b"x-model-version", str(version).encode())
@@ -105,7 +105,7 @@ class Counted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection event, as ASGI defines it."""
 
-        async def named(message: Message) -> None:
+        async def send_with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), self.header]
             await send(message)
@@ -114,13 +114,13 @@ class Counted:
         self.inflight += scoring
         self.requests += scoring
         try:
-            await self.app(scope, receive, named)
+            await self.app(scope, receive, send_with_version)
         finally:
             self.inflight -= scoring
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """The body, unless it is longer than `limit` bytes, whatever its length header says."""
+    """The body, if it has at most `limit` bytes, whatever its length header says."""
     too_large = RequestError(f"The body is larger than {limit} bytes.", 413, "BODY_TOO_LARGE")
     if int(request.headers.get("content-length", 0)) > limit:
         raise too_large

@@ -1,7 +1,7 @@
 """Reads a request in MLflow's REST protocol, more strictly than MLflow where MLflow guesses.
 
-MLflow's server fills short rows up, doubles predictions when the index is too long, and answers
-some bad requests with 5xx. What the checks here let through is parsed by MLflow's own functions.
+MLflow's server pads short rows, doubles predictions when the index is too long, and answers some
+bad requests with 5xx. MLflow's own functions parse what passes the checks here.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import mlflow.pyfunc.scoring_server
 from mlflow.exceptions import MlflowException
 from mlflow.types import Schema
 
+from tasks.serving.server.contract import FORMATS
 from tasks.serving.server.signature import Columns, RequestError, Signature, names
 
-MLFLOW: Any = mlflow.pyfunc.scoring_server  # partly without types
+MLFLOW: Any = mlflow.pyfunc.scoring_server  # partly untyped
 CSV, JSON, PARQUET = MLFLOW.CONTENT_TYPES
 KINDS = (CSV, JSON, PARQUET) if find_spec("pyarrow") else (CSV, JSON)
-"""What this server reads; a model's image has pyarrow only if the model asks for it."""
-FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+"""What this server reads; a model's image has pyarrow only if the model requires it."""
 MAX_CELLS = 20_000_000
-"""Of a Parquet file, whose few bytes can stand for any number of rows."""
+"""Limit for Parquet, where a few bytes can represent any number of rows."""
 
 
 @dataclass(frozen=True)
 class Payload:
-    """Rows for the model, as its `predict` takes them."""
+    """Rows in the form that the model's `predict` takes."""
 
     data: Any
     params: dict[str, Any] | None = None
@@ -44,15 +44,15 @@ class Reader:
     signature: Signature | None
 
     @classmethod
-    def of(cls, schema: Schema | None) -> Reader:
+    def from_schema(cls, schema: Schema | None) -> Reader:
         """A reader for a model with this input schema."""
-        return cls(schema, Signature.of(schema))
+        return cls(schema, Signature.from_schema(schema))
 
     def read(self, body: bytes, content_type: str | None) -> Payload:
         """Parse and check a body.
 
         Raises:
-            RequestError: It is not a request that the model can answer.
+            RequestError: The model cannot answer this request.
         """
         kind = _media_type(content_type)
         try:
@@ -63,7 +63,7 @@ class Reader:
             raise self.mismatch() from err
 
     def mismatch(self) -> RequestError:
-        """The answer where MLflow's own words would repeat the input."""
+        """The response where MLflow's own message would repeat the input."""
         expected = self.signature or self.schema
         return RequestError(f"The input does not fit the model's signature: {expected}.")
 
@@ -74,18 +74,18 @@ class Reader:
             raise RequestError("The body is nested too deeply.") from err
         except ValueError as err:
             raise RequestError("The body is not valid JSON.") from err
-        found = [name for name in FORMATS if isinstance(content, dict) and name in content]
-        if len(found) != 1:
+        keys = [key for key in FORMATS if isinstance(content, dict) and key in content]
+        if len(keys) != 1:
             raise RequestError(
                 f"The body must be a JSON object with exactly one of {names(FORMATS)}."
             )
         params = content.get("params")
         if not isinstance(params, dict | None):
             raise RequestError("'params' must be an object.")
-        value = content[found[0]]
+        value = content[keys[0]]
         if self.signature:
-            self.signature.check(_columns(found[0], value, self.signature))
-        return Payload(MLFLOW.infer_and_parse_data({found[0]: value}, self.schema), params)
+            self.signature.check(_columns(keys[0], value, self.signature))
+        return Payload(MLFLOW.infer_and_parse_data({keys[0]: value}, self.schema), params)
 
     def _csv(self, body: bytes) -> Any:
         try:
@@ -94,12 +94,14 @@ class Reader:
         except (UnicodeDecodeError, csv.Error) as err:
             raise RequestError("The body is not valid CSV in UTF-8.") from err
         header, values = (rows[0], rows[1:]) if rows else ([], [])
-        if values and len(values[0]) == len(header) + 1:  # pandas: the first column is the index
+        if (
+            values and len(values[0]) == len(header) + 1
+        ):  # for pandas, the first column is the index
             header = ["", *header]
         columns = _table(header, values)
         if self.signature:
             if self.signature.as_numbers(columns):
-                text = _written(columns)
+                text = _as_csv(columns)
             self.signature.check(columns, text=True)
         return MLFLOW.parse_csv_input(StringIO(text), self.schema)
 
@@ -139,7 +141,7 @@ def _columns(name: str, value: Any, signature: Signature) -> Columns:
     if isinstance(value, list) and all(isinstance(row, dict) for row in value):
         return _from_records(value, signature)
     if name == "dataframe_records":
-        raise RequestError("'dataframe_records' must be a list of objects, one a row.")
+        raise RequestError("'dataframe_records' must be a list of objects, one per row.")
     if isinstance(value, dict):
         return _from_dict(name, value)
     if isinstance(value, list) and len(signature.types) == 1:
@@ -154,9 +156,9 @@ def _from_split(value: Any) -> Columns:
     if not isinstance(header, list) or not all(isinstance(name, str) for name in header):
         raise RequestError("'columns' must be a list of names.")
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise RequestError("'data' must be a list of lists, one a row.")
+        raise RequestError("'data' must be a list of lists, one per row.")
     if index is not None and (not isinstance(index, list) or len(index) != len(rows)):
-        raise RequestError("'index' must have one entry for each row of 'data'.")
+        raise RequestError("'index' must have one entry per row of 'data'.")
     return _table(header, rows)
 
 
@@ -171,7 +173,7 @@ def _table(header: list[str], rows: list[list[Any]]) -> Columns:
     return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
 
 
-def _written(columns: Columns) -> str:
+def _as_csv(columns: Columns) -> str:
     body = StringIO()
     csv.writer(body).writerows([columns, *zip(*columns.values(), strict=True)])
     return body.getvalue()

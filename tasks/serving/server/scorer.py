@@ -1,4 +1,4 @@
-"""Rows in, predictions out: the loaded model behind the protocol's checks."""
+"""Rows in, predictions out: the loaded model, protected by the protocol's checks."""
 
 from __future__ import annotations
 
@@ -30,19 +30,21 @@ class Scorer:
     reader: Reader
     run_id: str
     classifier: Any = None
-    """What has `predict_proba` and `classes_`, if answers are to have probabilities."""
+    """Has `predict_proba` and `classes_`; set if responses include probabilities."""
 
     @classmethod
     def load(cls, folder: Path, *, probabilities: bool = False) -> Scorer:
         """Load a model in MLflow's format."""
         model = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
-        metadata, classifier = model.metadata, None
+        classifier = None
         if probabilities:
             classifier = model.get_raw_model()
             if not hasattr(classifier, "predict_proba"):
-                raise SystemExit("The model has no probabilities: set serving.probabilities false.")
-        reader = Reader.of(metadata.get_input_schema())
-        return cls(model, reader, metadata.run_id or "", classifier)
+                raise SystemExit(
+                    "The model has no probabilities: set serving.probabilities to false."
+                )
+        reader = Reader.from_schema(model.metadata.get_input_schema())
+        return cls(model, reader, model.metadata.run_id or "", classifier)
 
     def answer(self, body: bytes, content_type: str | None) -> str:
         """The JSON body of the response to one request.
@@ -53,26 +55,26 @@ class Scorer:
         payload = self.reader.read(body, content_type)
         try:
             predictions = self.model.predict(payload.data, params=payload.params)
-            beside = self._probabilities(payload.data)
-        except MlflowException as err:  # the signature is enforced once more, on the parsed rows
+            probabilities = self._probabilities(payload.data)
+        except MlflowException as err:  # MLflow enforces the signature again, on the parsed rows
             raise self.reader.mismatch() from err
         except (ValueError, TypeError, ArithmeticError) as err:
-            log.warning("the model refused a request", exc_info=True)
+            log.warning("the model rejected a request", exc_info=True)
             raise _refusal(payload.data) from err
         text = StringIO()
         MLFLOW.predictions_to_json(predictions, text)
-        answered = json.loads(text.getvalue(), parse_constant=_not_finite)["predictions"]
-        if isinstance(payload.data, pd.DataFrame) and len(answered) != len(payload.data):
-            raise RequestError("The model does not give one prediction a row.")
-        if beside:
-            return json.dumps({"predictions": answered, **beside}, allow_nan=False)
+        values = json.loads(text.getvalue(), parse_constant=_not_finite)["predictions"]
+        if isinstance(payload.data, pd.DataFrame) and len(values) != len(payload.data):
+            raise RequestError("The model does not return one prediction per row.")
+        if probabilities:
+            return json.dumps({"predictions": values, **probabilities}, allow_nan=False)
         return text.getvalue()
 
     def _probabilities(self, data: Any) -> dict[str, Any]:
-        """`classes`, and `probabilities`: one list a row, in their order. Nothing if not asked."""
+        """`classes`, and `probabilities` in their order, a list per row; empty if not asked for."""
         if self.classifier is None:
             return {}
-        if self.reader.schema is not None:  # as `predict` of MLflow's wrapper does
+        if self.reader.schema is not None:  # as MLflow's own `predict` does
             data = _enforce_schema(data, self.reader.schema)
         return {
             "classes": np.asarray(self.classifier.classes_).tolist(),
@@ -85,7 +87,7 @@ def _not_finite(_: str) -> NoReturn:
 
 
 def _refusal(data: Any) -> RequestError:
-    """Why a model may have raised an error, without its words: they can repeat the input."""
+    """Why a model may have raised an error. Its own message could repeat the input."""
     if isinstance(data, pd.DataFrame):
         missing = [str(name) for name in data if data[name].isna().any()]
         infinite = [
@@ -93,5 +95,5 @@ def _refusal(data: Any) -> RequestError:
         ]
         for what, columns in (("missing", missing), ("infinite", infinite)):
             if columns:
-                return RequestError(f"The model takes no {what} values: {names(columns)}.")
+                return RequestError(f"The model does not accept {what} values: {names(columns)}.")
     return RequestError("The model cannot score these values.")

@@ -1,7 +1,7 @@
-"""A model's input signature, and the checks of values that MLflow leaves out.
+"""A model's input signature, and the checks of values that MLflow omits.
 
-MLflow's server lets integers wrap around, turns 1.5 into 1 and null into false, and takes any text
-for true. No message repeats a value: it may be personal.
+MLflow's server lets integers overflow, turns 1.5 into 1 and null into false, and reads any text as
+true. No message repeats a value, which may be personal data.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 from mlflow.types import DataType, Schema
 
 Columns = dict[str, list[Any]]
-"""Values by column, one a row."""
+"""The values of each column, one per row."""
 
-# What pandas.read_csv takes for a missing value, by its documentation.
+# What pandas.read_csv reads as a missing value, according to its documentation.
 MISSING = frozenset(
     (
         *("", " ", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"),
@@ -25,7 +25,7 @@ MISSING = frozenset(
 
 
 class RequestError(Exception):
-    """A request that is answered with a 4xx."""
+    """A request that gets a 4xx response."""
 
     def __init__(self, message: str, status: int = 400, code: str = "BAD_REQUEST") -> None:
         self.message, self.status, self.code = message, status, code
@@ -33,19 +33,19 @@ class RequestError(Exception):
 
 
 TRUTH = {"true": "1", "false": "0", "t": "1", "f": "0"}
-"""As `tasks.data.checking` reads a boolean column."""
+"""How `tasks.data.checking` reads a boolean column."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """Named columns of single values."""
+    """Named columns of scalars."""
 
     types: dict[str, DataType]
     required: tuple[str, ...]
 
     @classmethod
-    def of(cls, schema: Schema | None) -> Signature | None:
-        """The signature in these terms; None for tensors, nested types, or no signature at all."""
+    def from_schema(cls, schema: Schema | None) -> Signature | None:
+        """The signature of a schema; None for tensors, nested types or without a schema."""
         if schema is None or not schema.has_input_names():
             return None
         types = {
@@ -59,12 +59,12 @@ class Signature:
 
     @property
     def never_null(self) -> list[str]:
-        """Columns whose type has no way to say that a value is missing."""
+        """Columns whose type cannot represent a missing value."""
         kinds = (DataType.integer, DataType.long, DataType.boolean)
         return [name for name, kind in self.types.items() if kind in kinds]
 
     def check(self, columns: Columns, *, text: bool = False) -> None:
-        """Check what a request sent; `text`: every value is a string, as in CSV.
+        """Check the columns of a request; `text`: every value is a string, as in CSV.
 
         Raises:
             RequestError: A column is missing, or a value is not of its column's type.
@@ -75,33 +75,33 @@ class Signature:
         for name, kind in self.types.items():
             problem = (_OF_TEXT if text else _OF_VALUES)[kind]
             for number, value in enumerate(columns.get(name, ())):
-                if wanted := problem(value):
-                    raise RequestError(f"Row {number} of column '{name}' must be {wanted}.")
+                if expected := problem(value):
+                    raise RequestError(f"Row {number} of column '{name}' must be {expected}.")
 
     def as_numbers(self, columns: Columns) -> bool:
-        """Write CSV's true and false as numbers where the model takes those; tells if any were.
+        """Replace true and false by numbers where the model takes numbers; says if any were there.
 
-        Our models take their boolean columns as numbers, so that a value may be missing.
+        Our models take boolean columns as numbers, because numbers may be missing.
         """
-        found = False
+        changed = False
         for name, kind in self.types.items():
             if kind in (DataType.double, DataType.float) and name in columns:
                 cells = columns[name]
                 columns[name] = [TRUTH.get(cell.strip().lower(), cell) for cell in cells]
-                found |= columns[name] != cells
-        return found
+                changed |= columns[name] != cells
+        return changed
 
     def __str__(self) -> str:
         return ", ".join(f"{name} ({kind.name})" for name, kind in self.types.items())
 
 
 def names(columns: Iterable[str]) -> str:
-    """Names as a message lists them."""
+    """The names as they appear in a message."""
     return ", ".join(f"'{name}'" for name in columns)
 
 
 Problem = Callable[[Any], str]
-"""Says what a value should have been; nothing when it will do."""
+"""Returns what a value should have been; empty when it is valid."""
 
 
 def _number(value: Any) -> str:
@@ -117,17 +117,17 @@ def _number(value: Any) -> str:
 
 
 def _whole(bits: int) -> Problem:
-    wanted, end = f"a whole number of {bits} bits", 2 ** (bits - 1)
+    expected, end = f"a whole number of {bits} bits", 2 ** (bits - 1)
 
     def problem(value: Any) -> str:
         if not isinstance(value, int | float | str):
-            return wanted
+            return expected
         try:
             number = int(value)
         except (ValueError, OverflowError):
-            return wanted
+            return expected
         exact = isinstance(value, str) or number == value
-        return "" if exact and -end <= number < end else wanted
+        return "" if exact and -end <= number < end else expected
 
     return problem
 

@@ -1,4 +1,4 @@
-"""What is sent to the engine to build an image: a tar archive that equal content makes equal."""
+"""What is sent to the engine to build an image: a tar archive, equal when its content is equal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import TracebackType
 from typing import IO
 
 
 class Context:
-    """A build context in a temporary file, with the digest of all that is in it.
+    """A build context in a temporary file, with the digest of its content.
 
-    Times, owners and the order of a folder's files are the machine's affair: left out.
+    It leaves out what depends on the machine: times, owners, the order of files, compiled modules.
     """
 
     def __init__(self, texts: Mapping[str, str] | None = None) -> None:
@@ -27,12 +26,7 @@ class Context:
     def __enter__(self) -> Context:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.file.close()
 
     def add(self, name: str, path: Path) -> None:
@@ -42,18 +36,18 @@ class Context:
                 self._add(name, stream, path.stat().st_size)
             return
         for file in sorted(path.rglob("*")):
-            if file.is_file():
+            if file.is_file() and file.parent.name != "__pycache__":
                 self.add(f"{name}/{file.relative_to(path).as_posix()}", file)
 
     def digest(self) -> str:
-        """The digest of what was added up to now."""
+        """The digest of everything added so far."""
         self.file.seek(0)
         digest = hashlib.file_digest(self.file, "sha256").hexdigest()
         self.file.seek(0, io.SEEK_END)
         return digest
 
     def close(self, dockerfile: str) -> None:
-        """Add the Dockerfile, finish the archive and go to its start."""
+        """Add the Dockerfile, finish the archive and rewind it."""
         self._text("Dockerfile", dockerfile)
         self._tar.close()
         self.file.seek(0)

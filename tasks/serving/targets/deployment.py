@@ -13,7 +13,12 @@ from tasks.base import http
 from tasks.pipeline.schema import Builder, Serving
 
 State = Literal["running", "starting", "stopped"]
-_QUIET_S = 0.5
+YOUNG_S = 30.0
+"""A server that started this recently may still be loading its model."""
+PATIENCE = 3
+"""Attempts, of a few seconds each, before a silent server counts as stuck: a busy one is slow."""
+_STATUS_EVERY_S = 0.5
+_READY_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -26,47 +31,65 @@ class Deployment:
     """host:port of each, as tasks and the gateway reach them."""
     state: State
     builder: Builder = "mlops"
-    """Whose server it is: MLflow's own tells neither its version nor what it is doing."""
+    """Whose server it is: MLflow's own reports neither its version nor what it is doing."""
     young: bool = field(default=False, compare=False)
-    """Whether it may still load its model, though it counts as running."""
+    """Whether it may still be loading its model, though it counts as running."""
 
     @property
     def address(self) -> str:
-        """The first server's."""
+        """The address of the first server."""
         return self.addresses[0]
 
-    def ask(self, path: str) -> dict[str, Any] | None:
-        """What the first server answers to a GET, as JSON; None when it does not."""
-        return ask(self.address, path)
-
     def answers(self) -> bool:
-        """Whether all servers answer, and as this version: another program may have a port."""
+        """Whether all servers answer as this version; another program may have taken a port."""
         return all(self._answers(address) for address in self.addresses)
 
-    def drain(self, timeout: float, runs: Callable[[], bool]) -> None:
-        """Wait until nobody uses the servers, or they end: `timeout` seconds at most.
+    def is_stuck(self, age_s: float) -> bool:
+        """Whether servers that started `age_s` seconds ago should answer by now, but do not."""
+        return age_s >= YOUNG_S and not any(self.answers() for _ in range(PATIENCE))
 
-        MLflow's server does not tell what it is doing, so it gets all of the time.
+    def wait_for_answers(self, timeout: float, ended: Callable[[], bool]) -> str:
+        """Wait until all servers answer; says why they do not, or nothing when they do."""
+        deadline = time.monotonic() + timeout
+        while not self.answers():
+            if ended():
+                return "ended before it answered"
+            if time.monotonic() > deadline:
+                return f"does not answer after {timeout:.0f} s"
+            time.sleep(_READY_EVERY_S)
+        return ""
+
+    def drain(self, timeout: float, runs: Callable[[], bool]) -> None:
+        """Wait until the servers are idle or have ended, at most `timeout` seconds.
+
+        MLflow's server does not report its requests, so it always gets the full time.
         """
         deadline = time.monotonic() + timeout
-        last: object = None
+        previous: object = None
         while time.monotonic() < deadline and runs():
-            now = [ask(address, "/status") for address in self.addresses]
-            free = all(status is None or status["inflight"] == 0 for status in now)
-            # None in flight, twice, and none that came and went between: nobody sends any more.
-            if now == last and free and self.builder == "mlops":
+            statuses = [ask(address, "/status") for address in self.addresses]
+            idle = all(status is None or status["inflight"] == 0 for status in statuses)
+            # Idle twice, and nothing came and went in between: nobody sends requests any more.
+            if statuses == previous and idle and self.builder == "mlops":
                 return
-            last = now
-            time.sleep(min(_QUIET_S, max(0.0, deadline - time.monotonic())))
+            previous = statuses
+            time.sleep(min(_STATUS_EVERY_S, max(0.0, deadline - time.monotonic())))
 
     def _answers(self, address: str) -> bool:
         if self.builder == "mlflow":
             return pings(address)
-        identity = ask(address, "/version")
-        return identity is not None and (identity.get("name"), identity.get("version")) == (
-            self.name,
-            self.version,
-        )
+        identity = ask(address, "/version") or {}
+        return (identity.get("name"), identity.get("version")) == (self.name, self.version)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A version's servers, compared with how the pipeline file asks for them."""
+
+    running: Deployment | None
+    """What `start` would return, if it would neither start nor replace a server."""
+    surplus: frozenset[str] = frozenset()
+    """Addresses of servers that `start` would not use: other settings, or too many replicas."""
 
 
 class Target(Protocol):
@@ -76,14 +99,18 @@ class Target(Protocol):
         """Make what `start` needs and takes long: an image.
 
         Returns:
-            What there is to say of it, for the run's tags.
+            Facts about it, for the run's tags.
 
         Raises:
             RunFailedError: The version cannot be built.
         """
         ...
 
-    def start(self, name: str, version: int, serving: Serving = ...) -> Deployment:
+    def compare(self, name: str, version: int, serving: Serving) -> Comparison:
+        """Compare the version's servers with what `start` would make of them."""
+        ...
+
+    def start(self, name: str, version: int, serving: Serving) -> Deployment:
         """The version's servers: running ones, and new ones that may not answer yet."""
         ...
 
@@ -92,33 +119,37 @@ class Target(Protocol):
 
         Raises:
             RunFailedError: One ended, or did not answer within `timeout` seconds.
-            UnavailableError: Another program was quicker to take its port: start it again.
+            UnavailableError: Another program took its port first; start it again.
         """
         ...
 
     def memory(self, deployment: Deployment) -> int:
-        """Bytes that the largest of the servers uses now."""
+        """Bytes that the largest of the servers uses at the moment."""
         ...
 
     def stop(self, deployment: Deployment, drain_timeout: float) -> None:
-        """Let requests in flight finish, `drain_timeout` seconds at most, and end the servers."""
+        """Let requests in flight finish, at most `drain_timeout` seconds, and end the servers."""
         ...
 
     def list(self, name: str | None = None) -> list[Deployment]:
         """Each server of one model or of all, whatever its state, oldest version first."""
         ...
 
-    def clean(self, name: str, keep: set[int]) -> None:
-        """Remove what is left of versions of the model other than these, and of killed calls."""
+    def stored(self, name: str) -> frozenset[int | None]:
+        """Versions of the model that have something stored; None: leftovers of killed calls."""
+        ...
+
+    def clean(self, name: str, keep: frozenset[int]) -> None:
+        """Remove what is stored for other versions of the model, and what killed calls left."""
         ...
 
     def logs_tail(self, name: str, version: int, lines: int = 50) -> str:
-        """The end of what the version's server wrote."""
+        """The last lines of the version's server log."""
         ...
 
 
 def ask(address: str, path: str) -> dict[str, Any] | None:
-    """What a server answers to a GET, as a JSON object; None when it does not."""
+    """A server's JSON object in answer to a GET; None without one."""
     answer = _get(address, path)
     if answer is None or answer[0] != HTTPStatus.OK:
         return None
@@ -130,7 +161,7 @@ def ask(address: str, path: str) -> dict[str, Any] | None:
 
 
 def pings(address: str) -> bool:
-    """Whether some model answers there, whichever it is."""
+    """Whether a model answers at the address, whichever it is."""
     answer = _get(address, "/ping")
     return answer is not None and answer[0] == HTTPStatus.OK
 

@@ -1,7 +1,7 @@
-"""The Docker Engine: its client, its errors in our words, and the labels by which we know our own.
+"""The Docker Engine: its client, its errors in our words, and the labels that mark what is ours.
 
-Nothing of ours is remembered elsewhere: what runs, of which version and made from what, is read
-from the labels of images and containers.
+We store nothing elsewhere: the labels of images and containers say what runs, which version it is
+and what it was built from.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ from tasks.base.errors import UnavailableError, UserError
 from tasks.base.settings import settings
 
 PROJECT = "mlops.project"
-"""On everything of ours, what a killed build left included."""
+"""On everything of ours, including what a killed build leaves behind."""
 KIND = "mlops.kind"
 """On an image: `requirements` or `model`."""
 REQUIREMENTS = "mlops.requirements"
 """On an image: the digest of its requirement layer."""
 INPUTS = "mlops.inputs"
-"""On a model's image: the digest of all that it was made from."""
+"""On a model's image: the digest of everything that it was built from."""
 SOURCE = "mlops.source"
-"""On a model's image: the registered version's URI, since numbers come back after a deletion."""
+"""On a model's image: the registered version's URI, since a deleted version frees its number."""
 MODEL, VERSION, BUILDER = "mlops.model", "mlops.version", "mlops.builder"
 """On a model's image and on its containers."""
 REPLICA, SERVING = "mlops.replica", "mlops.serving"
 """On a container that a target started: its number, and the digest of how it was started."""
 
+IMAGES = "images"
+"""Name of the lock for building and removing images: a layer has no user until a build ends."""
 TIMEOUT_S = 60
 BUILD_TIMEOUT_S = 1800
-"""Without a word from the engine: installing TensorFlow is silent for minutes."""
+"""How long the engine may be silent: installing TensorFlow prints nothing for minutes."""
 
 
 @lru_cache(maxsize=1)
@@ -47,10 +49,10 @@ def client() -> Any:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """The engine's errors as ours.
+    """Turns the engine's errors into ours.
 
     Raises:
-        UserError: The engine, or the filter before it, refuses what was asked.
+        UserError: The engine, or the filter in front of it, refuses the request.
         UnavailableError: It does not answer, or failed.
     """
     try:
@@ -58,7 +60,7 @@ def answering() -> Iterator[None]:
     except docker.errors.APIError as err:
         why = str(err.explanation or err)
         if err.is_client_error():
-            raise UserError("The Docker Engine refused what was asked.", why=why) from err
+            raise UserError("The Docker Engine refused the request.", why=why) from err
         raise UnavailableError("The Docker Engine failed.", why=why) from err
     except (docker.errors.DockerException, requests.RequestException) as err:
         raise UnavailableError(
@@ -69,13 +71,13 @@ def answering() -> Iterator[None]:
 
 
 def ours(**labels: str | int) -> dict[str, list[str]]:
-    """A filter for what is this project's and carries these labels (`model` for `mlops.model`)."""
-    wanted = {"project": settings().compose_project, **labels}
-    return {"label": [f"mlops.{key}={value}" for key, value in wanted.items()]}
+    """A filter for what belongs to this project and has these labels (`model`: `mlops.model`)."""
+    values = {"project": settings().compose_project, **labels}
+    return {"label": [f"mlops.{key}={value}" for key, value in values.items()]}
 
 
 def kill(container: Any) -> None:
-    """End a container at once, unless it has just ended by itself."""
+    """End a container at once; one that has just ended is no error."""
     try:
         container.kill()
     except docker.errors.APIError as err:
@@ -84,7 +86,7 @@ def kill(container: Any) -> None:
 
 
 def remove(container: Any) -> None:
-    """Remove a container, running or not; it is gone when this returns, whoever removed it.
+    """Remove a container, running or not. It is gone on return, whoever removed it.
 
     Raises:
         docker.errors.APIError: It cannot be removed.
@@ -93,8 +95,8 @@ def remove(container: Any) -> None:
         try:
             container.remove(force=True, v=True)
         except docker.errors.APIError as err:
-            if err.status_code != HTTPStatus.CONFLICT:  # that is another's removal under way
+            if err.status_code != HTTPStatus.CONFLICT:  # somebody else is removing it
                 raise
-            left = container.wait(condition="removed", timeout=TIMEOUT_S)
-            if left.get("Error"):
+            result = container.wait(condition="removed", timeout=TIMEOUT_S)
+            if result.get("Error"):
                 raise

@@ -1,7 +1,7 @@
-"""The image of a model version: base, requirement layer, scoring server, the model's files.
+"""Builds the image of a model version: base, requirement layer, scoring server, model files.
 
-MLflow's own image copies the model before it installs the requirements, so that each promotion
-installs all of them again. Here a version with known requirements costs the copy of its files.
+MLflow's own image copies the model before it installs the requirements, so every promotion installs
+them again. Here, a version whose requirements are known costs only the copy of its files.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import hashlib
 import json
 import logging
 import re
-from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,12 +32,12 @@ log = logging.getLogger(__name__)
 
 DOCKERFILES = REPOSITORY / "docker" / "model"
 FRAGMENT = DOCKERFILES / "mlflow.fragment"
-SERVER = Path("tasks", "serving", "server")
-"""The folder that runs in an image."""
+SERVER = ("tasks/__init__.py", "tasks/serving/__init__.py", "tasks/serving/server")
+"""What runs in an image: the server's folder, and what makes it a package."""
 LOG_LINES = 60
 _OCI = "org.opencontainers.image."
 _HOPELESS = re.compile(r"No solution found|Failed to build|needs a base image with Python \d")
-"""Words of uv or of our Dockerfile where a second try is hopeless; a network may come back."""
+"""What uv or our Dockerfile prints when a retry is pointless; a network may come back."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Image:
     id: str
     labels: dict[str, str]
     size: int
-    """Bytes, the layers that it shares included."""
+    """Bytes, including the layers that it shares."""
 
 
 def tag(name: str, version: int) -> str:
@@ -59,97 +57,45 @@ def tag(name: str, version: int) -> str:
 
 
 def find(name: str, version: int, builder: Builder) -> Image | None:
-    """The version's image if the engine has it, as it was built: a newer server is no reason.
+    """The version's image, if the engine has it; one with an older server counts too.
 
     Raises:
         RunFailedError: There is no such version.
     """
     image = _get(tag(name, version))
-    wanted = {
+    labels = {
         engine.SOURCE: str(_entry(name, version).source),
         engine.BUILDER: builder,
         engine.PROJECT: settings().compose_project,
     }
-    return image if image and wanted.items() <= image.labels.items() else None
+    return image if image and labels.items() <= image.labels.items() else None
 
 
 def build(name: str, version: int, builder: Builder) -> Image:
-    """The image of just these inputs; built unless it is there.
+    """The image of exactly these inputs, built if the engine lacks it.
 
     Raises:
-        RunFailedError: The requirements cannot be installed, or the model's files are not there.
+        RunFailedError: The requirements cannot be installed, or the model's files are missing.
         UnavailableError: A package index or the engine does not answer.
     """
     entry = _entry(name, version)
     folder = model_files.fetch(name, version)
     labels = _labels(entry, builder)
-    with database.locked("images"):  # `clean` would take a layer for one that nobody needs
-        make = _ours if builder == "mlops" else _mlflow
-        image = make(entry, folder, labels)
+    with database.locked(engine.IMAGES):
+        build_image = _ours if builder == "mlops" else _mlflow
+        image = build_image(entry, folder, labels)
     log.info("image %s, %.0f MB", image.tag, image.size / 1e6)
     return image
-
-
-def clean(name: str, keep: set[int]) -> None:
-    """Remove the model's images but those of some versions, unused layers, and killed builds.
-
-    While another model is being built, nothing: the next call will do it.
-    """
-    with suppress(UnavailableError), database.locked("images", wait_s=1):
-        _remove_killed_builds()
-        containers = client().api.containers(all=True, filters=engine.ours())
-        in_use = {one["ImageID"] for one in containers}
-        for one in client().api.images(filters=engine.ours()):
-            labels = one["Labels"]
-            old = labels.get(engine.MODEL) == name and int(labels[engine.VERSION]) not in keep
-            if old or (not _names(one) and one["Id"] not in in_use):
-                _remove(one)
-        _remove_unused_layers()
-
-
-def _remove_killed_builds() -> None:
-    for one in client().containers.list(all=True, filters=engine.ours(), ignore_removed=True):
-        if engine.REPLICA not in one.labels and one.status != "running":
-            engine.remove(one)
-
-
-def _remove_unused_layers() -> None:
-    found = [(one, one["Labels"]) for one in client().api.images(filters=engine.ours())]
-    needed = {
-        labels.get(engine.REQUIREMENTS) for _, labels in found if labels.get(engine.KIND) == "model"
-    }
-    for one, labels in found:
-        if labels.get(engine.KIND) == "requirements" and labels[engine.REQUIREMENTS] not in needed:
-            _remove(one)
-
-
-def _remove(summary: dict[str, Any]) -> None:
-    """Remove an image under our names for it, unless a container of somebody's needs it."""
-    names = _names(summary)
-    ours = [name for name in names if name.startswith(f"{settings().image_prefix}/")]
-    for name in ours if names else [summary["Id"]]:
-        try:
-            client().images.remove(name)
-        except docker.errors.APIError as err:
-            if err.status_code not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
-                raise
-            log.info("the image %s is kept: %s", name, err.explanation)
-
-
-def _names(summary: dict[str, Any]) -> list[str]:
-    return [name for name in summary["RepoTags"] or [] if name != "<none>:<none>"]
 
 
 def _ours(entry: ModelVersion, folder: Path, labels: dict[str, str]) -> Image:
     layer = _requirement_layer(folder)
     command = json.dumps(["--name", entry.name, "--version", str(entry.version)])
     with Context() as context:
-        for package in SERVER.parents[:-1]:
-            _add_module(context, package / "__init__.py")
-        for path in sorted((REPOSITORY / SERVER).glob("*.py")):
-            _add_module(context, SERVER / path.name)
+        for path in SERVER:
+            context.add(f"app/{path}", REPOSITORY / path)
         context.add("model", folder)
-        # No network: all that this build needs is in the context.
+        # No network: the context holds everything that this build needs.
         return _build(
             tag(entry.name, int(entry.version)),
             f"{_dockerfile('version')}CMD {command}\n",
@@ -160,25 +106,21 @@ def _ours(entry: ModelVersion, folder: Path, labels: dict[str, str]) -> Image:
         )
 
 
-def _add_module(context: Context, module: Path) -> None:
-    context.add(str("app" / module), REPOSITORY / module)
-
-
 def _requirement_layer(folder: Path) -> Image:
-    """The layer with the packages that the model needs, shared by all with the same."""
-    needed = requirements.of_model(folder)
+    """The layer with the packages that the model needs, shared by models that need the same."""
+    packages = requirements.collect(folder)
     arguments = {
         "BASE": settings().base_image,
         "PROJECT": settings().compose_project,
         "PYTHON": model_files.read_card(folder).python,
     }
-    texts = {"requirements.txt": needed.wanted, "pins.txt": needed.pins}
+    texts = {"requirements.txt": packages.required, "pins.txt": packages.pins}
     dockerfile = _dockerfile("requirements")
     digest = _digest([_base().id, arguments, texts, dockerfile])[:16]
     name = f"{settings().image_prefix}/base:{digest}"
-    found = _get(name)
-    if found:
-        return found
+    layer = _get(name)
+    if layer:
+        return layer
     labels = {
         engine.PROJECT: settings().compose_project,
         engine.KIND: "requirements",
@@ -190,18 +132,18 @@ def _requirement_layer(folder: Path) -> Image:
 
 
 def _mlflow(entry: ModelVersion, folder: Path, labels: dict[str, str]) -> Image:
-    """The image that MLflow's generator writes the Dockerfile of."""
+    """The image from the Dockerfile that MLflow generates."""
     from mlflow.models.flavor_backend_registry import get_flavor_backend
 
     _base()
-    with TemporaryDirectory() as made:
+    with TemporaryDirectory() as generated:
         backend = get_flavor_backend(str(folder), docker_build=True, env_manager="local")
-        backend.generate_dockerfile(str(folder), made, base_image=settings().base_image)
-        written = Path(made, "Dockerfile").read_text() + FRAGMENT.read_text()
+        backend.generate_dockerfile(str(folder), generated, base_image=settings().base_image)
+        text = Path(generated, "Dockerfile").read_text() + FRAGMENT.read_text()
         first = f"\\1\nLABEL {engine.PROJECT}={settings().compose_project}"
-        dockerfile = re.sub("^(FROM .*)", first, written, count=1, flags=re.MULTILINE)
+        dockerfile = re.sub("^(FROM .*)", first, text, count=1, flags=re.MULTILINE)
         with Context() as context:
-            for path in sorted(Path(made).iterdir()):
+            for path in sorted(Path(generated).iterdir()):
                 if path.name != "Dockerfile":
                     context.add(path.name, path)
             return _build(tag(entry.name, int(entry.version)), dockerfile, context, labels)
@@ -210,7 +152,7 @@ def _mlflow(entry: ModelVersion, folder: Path, labels: dict[str, str]) -> Image:
 def _build(
     name: str, dockerfile: str, context: Context, labels: dict[str, str], **options: Any
 ) -> Image:
-    """Build an image, or find the one of the same inputs."""
+    """Build an image, or return the one that has the same inputs."""
     inputs = _digest([dockerfile, context.digest(), labels, sorted(options.items())])
     known = _get(name)
     if known and known.labels.get(engine.INPUTS) == inputs:
@@ -232,25 +174,30 @@ def _build(
         raise _failure(name, err) from err
     built = _get(name)
     if built is None:
-        raise UnavailableError(f"The image {name} went away as soon as it was built.")
+        raise UnavailableError(f"The image {name} disappeared as soon as it was built.")
     return built
 
 
 def _label_line(labels: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """One instruction for all labels, which the engine would add by a step each, and the rest.
+    """One instruction for all labels, and the labels that it cannot hold as they are.
 
-    The rest are those that the instruction could not hold as they are.
+    The engine would add each label in a step of its own.
     """
-    plain = {key: text for key, text in labels.items() if re.fullmatch(r"[ !#-#%-\[\]-~]*", text)}
-    given = " ".join(f'{key}="{text}"' for key, text in plain.items() if "<<" not in text)
-    rest = {key: text for key, text in labels.items() if key not in plain or "<<" in text}
-    return f"LABEL {given}\n", {**rest, engine.PROJECT: settings().compose_project}
+    plain = {
+        key: text
+        for key, text in labels.items()
+        if re.fullmatch(r"[ !#-#%-\[\]-~]*", text) and "<<" not in text
+    }
+    pairs = " ".join(f'{key}="{text}"' for key, text in plain.items())
+    rest = {key: text for key, text in labels.items() if key not in plain}
+    return f"LABEL {pairs}\n", {**rest, engine.PROJECT: settings().compose_project}
 
 
 def _failure(name: str, err: docker.errors.BuildError) -> RunFailedError | UnavailableError:
-    said = "".join(str(one.get("stream") or one.get("error") or "") for one in err.build_log)
-    why = "\n".join(said.strip().splitlines()[-LOG_LINES:])
-    if _HOPELESS.search(said):
+    lines = (str(line.get("stream") or line.get("error") or "") for line in err.build_log)
+    output = "".join(lines)
+    why = "\n".join(output.strip().splitlines()[-LOG_LINES:])
+    if _HOPELESS.search(output):
         return RunFailedError(f"The image {name} cannot be built.", why=why)
     return UnavailableError(f"The image {name} could not be built.", why=why or str(err.msg))
 
@@ -258,7 +205,7 @@ def _failure(name: str, err: docker.errors.BuildError) -> RunFailedError | Unava
 def _labels(entry: ModelVersion, builder: Builder) -> dict[str, str]:
     tags = entry.tags
     run = tracking.client().get_run(entry.run_id).data.tags if entry.run_id else {}
-    found = {
+    labels = {
         f"{_OCI}title": entry.name,
         f"{_OCI}version": str(entry.version),
         f"{_OCI}description": entry.description,
@@ -275,8 +222,8 @@ def _labels(entry: ModelVersion, builder: Builder) -> dict[str, str]:
         "mlops.snapshot": tags.get(tracking.SNAPSHOT),
         "mlops.dag_run": run.get(tracking.DAG_RUN),
     }
-    # In one line each: a description may have several.
-    return {key: " ".join(str(value).split()) for key, value in found.items() if value}
+    # A label is one line; a description may have several.
+    return {key: " ".join(str(value).split()) for key, value in labels.items() if value}
 
 
 def _entry(name: str, version: int) -> ModelVersion:
@@ -289,31 +236,33 @@ def _entry(name: str, version: int) -> ModelVersion:
 def _base() -> Image:
     """The base image, pulled when the engine lacks it."""
     name = settings().base_image
-    found = _get(name)
-    if found is None:
-        # To build on it has it pulled, and needs no right to pull images.
-        borrowed = f"{settings().image_prefix}/base:pulled"
-        with Context() as context:
-            context.close(f"FROM {name}\n")
-            try:
-                client().images.build(fileobj=context.file, custom_context=True, tag=borrowed)
-            except docker.errors.BuildError as err:
-                raise UnavailableError(
-                    f"The base image {name} cannot be pulled.", why=str(err.msg)
-                ) from err
-        client().images.remove(borrowed)
-        found = _get(name)
-    if found is None:
-        raise UnavailableError(f"The base image {name} is not there.")
-    return found
+    image = _get(name) or _pull(name)
+    if image is None:
+        raise UnavailableError(f"The base image {name} is missing.")
+    return image
+
+
+def _pull(name: str) -> Image | None:
+    """Pull an image by building on it, which needs no right to pull images."""
+    borrowed = f"{settings().image_prefix}/base:pulled"
+    with Context() as context:
+        context.close(f"FROM {name}\n")
+        try:
+            client().images.build(fileobj=context.file, custom_context=True, tag=borrowed)
+        except docker.errors.BuildError as err:
+            raise UnavailableError(
+                f"The base image {name} cannot be pulled.", why=str(err.msg)
+            ) from err
+    client().images.remove(borrowed)
+    return _get(name)
 
 
 def _get(name: str) -> Image | None:
     try:
-        found = client().images.get(name)
+        image = client().images.get(name)
     except docker.errors.ImageNotFound:
         return None
-    return Image(name, found.id, found.labels or {}, found.attrs["Size"])
+    return Image(name, image.id, image.labels or {}, image.attrs["Size"])
 
 
 def _dockerfile(name: str) -> str:

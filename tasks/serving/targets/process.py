@@ -1,36 +1,30 @@
 """Servers as supervised processes of the embedded stack.
 
-The supervisor keeps the command of each, so a server comes back on its port with the stack, and
-what runs is read from there: nothing of ours has to be remembered.
+The supervisor keeps the command of each server. So a server returns to its port with the stack, and
+what runs is read from there: we store nothing ourselves.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import psutil
 
-from tasks.base.errors import MlopsError, RunFailedError, UnavailableError
+from tasks.base.errors import RunFailedError, UnavailableError
 from tasks.base.settings import REPOSITORY
 from tasks.pipeline.schema import Serving
 from tasks.serving import model_files
 from tasks.serving.server.contract import GRACE_S, HOST, PORT_TAKEN
-from tasks.serving.targets.deployment import Deployment, State
+from tasks.serving.targets.deployment import YOUNG_S, Comparison, Deployment, State
 from tasks.stack.embedded import ports, supervisor
 from tasks.stack.embedded.home import Home
 from tasks.stack.embedded.supervisor import ProgramState
 
 _PREFIX = "model-"
-_POLL_S = 0.1
-_YOUNG_S = 30.0
-"""A server that started so recently may still be loading its model."""
-_PATIENCE = 3
-"""Tries of a few seconds each before a silent server counts as stuck: a busy one is slow."""
 Answers = Literal["labels", "probabilities"]
 _STATES: dict[str, State] = {"RUNNING": "running", "STARTING": "starting", "BACKOFF": "starting"}
 
@@ -38,7 +32,7 @@ _STATES: dict[str, State] = {"RUNNING": "running", "STARTING": "starting", "BACK
 class ProcessTarget:
     """Runs each version's server as a program `model-NAME-vN` of the supervisor; see `Target`.
 
-    Of `serving` it heeds `probabilities`: replicas, limits and environment are for containers.
+    Of `serving` it follows `probabilities`; replicas, limits and environment are for containers.
     """
 
     def build(self, name: str, version: int, serving: Serving) -> dict[str, str]:  # noqa: ARG002
@@ -46,25 +40,30 @@ class ProcessTarget:
         model_files.fetch(name, version)
         return {}
 
-    def start(
-        self,
-        name: str,
-        version: int,
-        serving: Serving = Serving(),  # noqa: B008 - frozen
-    ) -> Deployment:
+    def compare(self, name: str, version: int, serving: Serving) -> Comparison:
+        """Compare the version's server with what `start` would make of it, in its place."""
+        command = _read(_program(name, version))
+        if command is None or not command.serves(model_files.fetch(name, version), serving):
+            return Comparison(None)
+        process = supervisor.programs().get(_program(name, version))
+        runs = process is not None and process.pid is not None
+        return Comparison(command.deployment("running") if runs else None)
+
+    def start(self, name: str, version: int, serving: Serving) -> Deployment:
         """The version's server: the running one, or a new one that may not answer yet."""
-        model = model_files.fetch(name, version)
-        known = _read(_program(name, version))
-        answers: Answers = "probabilities" if serving.probabilities else "labels"
-        if known and (known.model, known.answers) == (model, answers):
-            if self._usable(known):
-                return known.deployment("running")
-            # Stuck: it would not heed SIGTERM, and the endpoint is down.
-            supervisor.kill_program(_program(name, version))
-        supervisor.remove_program(_program(name, version))
+        program, model = _program(name, version), model_files.fetch(name, version)
+        known = _read(program)
+        if known and known.serves(model, serving):
+            deployment = known.deployment("running")
+            process = supervisor.programs().get(program)
+            if process and process.pid is not None and not deployment.is_stuck(process.uptime_s):
+                return deployment
+            # A stuck server would ignore SIGTERM, and the endpoint is down.
+            supervisor.kill_program(program)
+        supervisor.remove_program(program)
         port = known.port if known and ports.free(known.port) else _unused_port()
-        new = Command(name, version, port, model, answers)
-        # One thread a server: on a few rows more of them only get in each other's way.
+        command = Command(name, version, port, model, _answers(serving))
+        # One thread a server: on a few rows, more threads only get in each other's way.
         env = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLOPS_STACK_HOME": str(Home.of_settings().root),
@@ -75,24 +74,29 @@ class ProcessTarget:
             "TF_NUM_INTRAOP_THREADS": "1",
         }
         supervisor.add_program(
-            _program(name, version), new.arguments(), env, REPOSITORY, stop_wait_s=GRACE_S + 5
+            program, command.arguments(), env, REPOSITORY, stop_wait_s=GRACE_S + 5
         )
-        return new.deployment("starting")
+        return command.deployment("starting")
 
     def wait_ready(self, deployment: Deployment, timeout: float) -> None:
         """Wait until the server answers as this version."""
-        deadline = time.monotonic() + timeout
         first = self._process(deployment)
-        while not deployment.answers():
-            now = self._process(deployment)
-            if now is None or now.pid is None or (first and now.pid != first.pid):
-                raise self._failure(deployment, "ended before it answered")
-            if time.monotonic() > deadline:
-                raise self._failure(deployment, f"does not answer after {timeout:.0f} s")
-            time.sleep(_POLL_S)
+
+        def ended() -> bool:
+            process = self._process(deployment)
+            if process is None or process.pid is None:
+                return True
+            return first is not None and process.pid != first.pid
+
+        if problem := deployment.wait_for_answers(timeout, ended):
+            log = self.logs_tail(deployment.name, deployment.version)
+            error = UnavailableError if log.endswith(PORT_TAKEN) else RunFailedError
+            raise error(
+                f"The server of {deployment.name} version {deployment.version} {problem}.", why=log
+            )
 
     def memory(self, deployment: Deployment) -> int:
-        """Bytes that the server uses now; 0 when it has just ended."""
+        """Bytes that the server uses at the moment; 0 when it has just ended."""
         process = self._process(deployment)
         try:
             return psutil.Process(process.pid).memory_info().rss if process else 0
@@ -100,47 +104,36 @@ class ProcessTarget:
             return 0
 
     def stop(self, deployment: Deployment, drain_timeout: float) -> None:
-        """Let requests in flight finish, `drain_timeout` seconds at most, and end the server."""
+        """Let requests in flight finish, at most `drain_timeout` seconds, and end the server."""
         deployment.drain(drain_timeout, lambda: self._process(deployment) is not None)
         supervisor.remove_program(_program(deployment.name, deployment.version))
         model_files.forget(deployment.name, deployment.version)
 
     def list(self, name: str | None = None) -> list[Deployment]:
         """The servers of one model or of all, whatever their state, oldest version first."""
-        found = []
+        servers = []
         for program, process in supervisor.programs().items():
             command = _read(program) if program.startswith(_PREFIX) else None
             if command and name in (None, command.name):
-                one = command.deployment(_STATES.get(process.state, "stopped"))
-                found.append(replace(one, young=process.uptime_s < _YOUNG_S))
-        return sorted(found, key=lambda one: (one.name, one.version))
+                server = command.deployment(_STATES.get(process.state, "stopped"))
+                servers.append(replace(server, young=process.uptime_s < YOUNG_S))
+        return sorted(servers, key=lambda server: (server.name, server.version))
 
-    def clean(self, name: str, keep: set[int]) -> None:
+    def stored(self, name: str) -> frozenset[int | None]:  # noqa: ARG002
         """Nothing: `stop` removes the files of its version, and `start` what a kill left."""
+        return frozenset()
+
+    def clean(self, name: str, keep: frozenset[int]) -> None:
+        """Nothing is stored, so nothing is removed."""
 
     def logs_tail(self, name: str, version: int, lines: int = 50) -> str:
-        """The end of what the version's server wrote."""
+        """The last lines of the version's server log."""
         path = Home.of_settings().logs / f"{_program(name, version)}.log"
         text = path.read_text(errors="replace") if path.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
-    def _usable(self, known: Command) -> bool:
-        """Whether the server runs, and answers or is still about to."""
-        state = supervisor.programs().get(_program(known.name, known.version))
-        if state is None or state.pid is None:
-            return False
-        server = known.deployment("running")
-        return state.uptime_s < _YOUNG_S or any(server.answers() for _ in range(_PATIENCE))
-
     def _process(self, deployment: Deployment) -> ProgramState | None:
         return supervisor.programs().get(_program(deployment.name, deployment.version))
-
-    def _failure(self, deployment: Deployment, what: str) -> MlopsError:
-        log = self.logs_tail(deployment.name, deployment.version)
-        error = UnavailableError if log.endswith(PORT_TAKEN) else RunFailedError
-        return error(
-            f"The server of {deployment.name} version {deployment.version} {what}.", why=log
-        )
 
 
 @dataclass(frozen=True)
@@ -151,10 +144,10 @@ class Command:
     version: int
     port: int
     model: Path
-    answers: Answers = "labels"
+    answers: Answers
 
     def arguments(self) -> tuple[str, ...]:
-        """The command."""
+        """The command line."""
         return (
             *(sys.executable, "-m", "tasks.serving.server"),
             *("--name", self.name, "--version", str(self.version)),
@@ -171,12 +164,20 @@ class Command:
             int(options["--version"]),
             int(options["--port"]),
             Path(options["--model"]),
-            "probabilities" if options.get("--answers") == "probabilities" else "labels",
+            cast("Answers", options["--answers"]),
         )
+
+    def serves(self, model: Path, serving: Serving) -> bool:
+        """Whether the server has this model and answers as the pipeline file asks."""
+        return (self.model, self.answers) == (model, _answers(serving))
 
     def deployment(self, state: State) -> Deployment:
         """The server that this command starts."""
         return Deployment(self.name, self.version, (f"{HOST}:{self.port}",), state)
+
+
+def _answers(serving: Serving) -> Answers:
+    return "probabilities" if serving.probabilities else "labels"
 
 
 def _program(name: str, version: int) -> str:
@@ -193,8 +194,9 @@ def _read(program: str) -> Command | None:
 
 
 def _unused_port() -> int:
-    """A port that nobody listens on, nor a stopped server is to come back on."""
-    commands = (_read(one) for one in supervisor.programs() if one.startswith(_PREFIX))
+    """A port without a listener, and that no stopped server will return to."""
+    programs = (program for program in supervisor.programs() if program.startswith(_PREFIX))
+    commands = map(_read, programs)
     taken = {command.port for command in commands if command}
     while (port := ports.unused()) in taken:
         pass

@@ -1,7 +1,8 @@
-"""What a model's image installs: the model's own requirements, and those of the scoring server.
+"""What a model's image installs: the requirements of the model and of the scoring server.
 
-Every version is given. What the model does not pin is pinned as it is installed here, which is as
-the project's lock has it; so equal models share a layer, and a build next year gives the same.
+Every package gets a version. What the model does not pin is pinned to the version installed here,
+which is the one in the project's lock. So equal models share a layer, and a build next year gives
+the same image.
 """
 
 from __future__ import annotations
@@ -13,39 +14,38 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-SERVER = (*("fastapi", "httptools", "mlflow-skinny", "numpy", "pandas", "uvicorn", "uvloop"),)
-"""What `tasks.serving.server` imports. pyarrow, by which it reads Parquet, is a fifth of such an
-image: only where the model asks for it."""
+SERVER = ("fastapi", "httptools", "mlflow-skinny", "numpy", "pandas", "uvicorn", "uvloop")
+"""What `tasks.serving.server` imports. It reads Parquet with pyarrow, which would be a fifth of the
+image, so that is installed only if the model requires it."""
 
 
 @dataclass(frozen=True)
 class Requirements:
     """Two files for the installer."""
 
-    wanted: str
+    required: str
     """What to install, one requirement a line."""
     pins: str
-    """The version of anything else that comes with it."""
+    """The versions of everything else that comes with it."""
 
 
-def of_model(folder: Path) -> Requirements:
+def collect(folder: Path) -> Requirements:
     """The requirements of the model in a folder."""
-    lines = (folder / "requirements.txt").read_text().splitlines()
-    wanted = [_without_server(line.strip()) for line in lines]
-    wanted = [line for line in wanted if line and not line.startswith("#")]
-    named = {name: pinned for line in wanted for name, pinned in _parsed(line)}
+    lines = map(str.strip, (folder / "requirements.txt").read_text().splitlines())
+    required = [_without_server(line) for line in lines if line and not line.startswith("#")]
+    named = {name: pinned for line in required for name, pinned in _parsed(line)}
     installed = _installed([*named, *SERVER])
-    wanted += [f"{name}=={installed[name]}" for name in SERVER if name not in named]
+    required += [f"{name}=={installed[name]}" for name in SERVER if name not in named]
     pins = [
         f"{name}=={version}"
         for name, version in sorted(installed.items())
         if not named.get(name, name in SERVER)
     ]
-    return Requirements(_lines(sorted(wanted)), _lines(pins))
+    return Requirements(_lines(sorted(required)), _lines(pins))
 
 
 def _without_server(line: str) -> str:
-    """MLflow without its tracking server, its database and its pages, which no model needs."""
+    """MLflow without its tracking server, database and pages, which no model needs."""
     for name, _ in _parsed(line):
         if name == "mlflow" and not Requirement(line).extras:
             return line.replace("mlflow", "mlflow-skinny", 1)
@@ -53,7 +53,7 @@ def _without_server(line: str) -> str:
 
 
 def _parsed(line: str) -> list[tuple[str, bool]]:
-    """The name in a line and whether a version is given; none for an option such as `-e`."""
+    """The name in a line and whether it has a version; nothing for an option such as `-e`."""
     try:
         requirement = Requirement(line.partition(" #")[0])
     except InvalidRequirement:
@@ -62,24 +62,24 @@ def _parsed(line: str) -> list[tuple[str, bool]]:
 
 
 def _installed(names: list[str]) -> dict[str, str]:
-    """The versions of these distributions here, and of all that they need."""
-    found: dict[str, str] = {}
+    """The versions of these distributions here, and of everything that they need."""
+    versions: dict[str, str] = {}
     waiting = [canonicalize_name(name) for name in names]
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in versions:
             continue
         try:
-            here = distribution(name)
-        except PackageNotFoundError:  # the model's alone: then its version is the model's affair
+            installed = distribution(name)
+        except PackageNotFoundError:  # only the model has it, and only the model can pin it
             continue
-        found[name] = here.version
+        versions[name] = installed.version
         waiting += [
-            canonicalize_name(needed.name)
-            for needed in map(Requirement, here.requires or [])
-            if needed.marker is None or needed.marker.evaluate({"extra": ""})
+            canonicalize_name(required.name)
+            for required in map(Requirement, installed.requires or [])
+            if required.marker is None or required.marker.evaluate({"extra": ""})
         ]
-    return found
+    return versions
 
 
 def _lines(lines: list[str]) -> str:

@@ -1,18 +1,15 @@
-"""`predict` against a real scoring server; a path prefix stands in for the gateway."""
+"""`predict` against a real scoring server; a path prefix takes the gateway's place."""
 
 from __future__ import annotations
 
-import csv
+import gzip
 import json
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 import typer
-import uvicorn
 from sklearn.linear_model import Ridge
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -25,7 +22,6 @@ from tasks.serving.gateway import upstreams
 from tasks.serving.server import app
 from tasks.serving.server.scorer import Scorer
 from tests.tasks.serving import examples
-from tests.waiting import until
 
 EXPECTED = examples.fitted(Ridge()).predict(examples.ROWS.head(2)).tolist()
 
@@ -36,15 +32,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     application = Starlette(
         routes=[Mount("/models/ridge", app.create(Scorer.load(folder), "ridge", 4))]
     )
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        until(lambda: server.started, 60, "it runs")
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+    with examples.serve(application) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +62,13 @@ def failed(*arguments: str, stdin: bytes | None = None) -> BaseException:
     error = run(*arguments, stdin=stdin).exception
     assert error is not None
     return error
+
+
+def refused(stdin: bytes) -> str:
+    """The message for a file that is the user's to correct."""
+    error = failed("ridge", "-", stdin=stdin)
+    assert isinstance(error, UserError)
+    return str(error)
 
 
 ROWS = examples.ROWS.head(2)
@@ -107,47 +103,78 @@ def test_one_record_as_a_table() -> None:
     assert done.exit_code == 0
 
 
-def test_csv_as_spreadsheets_write_it(tmp_path: Path) -> None:
+PIPELINE = """
+description: a test
+owner: tests
+data:
+  sources:
+    - uri: https://example.com/rows.parquet
+    - uri: file://train.csv
+      options: {sep: ";", decimal: ",", encoding: latin-1}
+      constants: {note: training}
+  target: target
+  task: regression
+  columns:
+    note: {type: string, nullable: true}
+    target: {}
+"""
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> None:
+    """The model's pipeline file; its CSV source is as spreadsheets write it."""
+    columns = "".join(f"    {name}: {{min: 1000, nullable: true}}\n" for name in ROWS)
+    search = "search:\n  space: {estimator: ridge}\nmetric: rmse\n"
+    (tmp_path / "pipelines" / "ridge.yaml").write_text(PIPELINE.lstrip() + columns + search)
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_csv_is_read_as_the_pipelines_own_source(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
-    content = ROWS.assign(note="größer").to_csv(index=False, sep=";", decimal=",")
-    file.write_bytes(content.encode("latin-1"))
-    as_it_is = ("--sep", ";", "--decimal", ",", "--encoding", "latin-1")
-    answer = json.loads(run("ridge", str(file), *as_it_is, "--json").stdout)
+    rows = ROWS.assign(note="größer", other="ignored", target=None)
+    file.write_bytes(rows.to_csv(index=False, sep=";", decimal=",").encode("latin-1"))
+    for arguments, stdin in (((str(file),), None), (("-",), file.read_bytes())):
+        answer = json.loads(run("ridge", *arguments, "--json", stdin=stdin).stdout)
+        assert answer["predictions"] == pytest.approx(EXPECTED, rel=1e-9)
+    packed = tmp_path / "rows.csv.gz"
+    packed.write_bytes(gzip.compress(file.read_bytes()))
+    answer = json.loads(run("ridge", str(packed), "--json").stdout)
     assert answer["predictions"] == pytest.approx(EXPECTED, rel=1e-9)
-    assert "cannot be read" in str(failed("ridge", str(file), "--sep", ";", "--decimal", ","))
-    file.write_text(content)
-    assert "Is it --sep ';'?" in str(failed("ridge", str(file)))
-    file.write_text("\ufeff" + ROWS.to_csv(index=False, sep="\t", quoting=csv.QUOTE_ALL))
-    answer = json.loads(run("ridge", str(file), "--sep", r"\t", "--json").stdout)
-    assert answer["predictions"] == pytest.approx(EXPECTED, rel=1e-9)
+
+
+@pytest.mark.usefixtures("pipeline")
+@pytest.mark.parametrize(
+    ("stdin", "words"),
+    [
+        (b"age|bmi\n1|2", 'sep: "|"'),
+        (b"age;bmi\n1;2\n3;many", "row 2: bmi must be a number"),
+        (b"age;bmi\n1;2", "no column 'sex'"),
+        (b"age;bmi\n1;2;3", "cannot be read as csv"),
+    ],
+)
+def test_csv_that_is_not_as_the_pipelines_own_source(stdin: bytes, words: str) -> None:
+    assert words in refused(stdin)
 
 
 @pytest.mark.parametrize(
-    ("stdin", "options", "words"),
+    ("stdin", "words"),
     [
-        (b"age;bmi\n1.234;1,5", ("--sep", ";", "--decimal", ","), "'1.234', which is unclear"),
-        (b"age\n1", ("--decimal", ""), "--decimal must be one sign"),
-        (b"age\n1", ("--sep", "."), "another than the rest"),
-        (b"age\n1", ("--encoding", "nothing"), "encoding 'nothing'"),
-        (b'{"age": 1}', ("--sep", ";"), "is no CSV"),
-        (b'{"age": 1}\n{"age": 2', (), "line 2: Expecting"),
-        (b'{"age":\n1', (), "line 2 column 2"),
-        (b"[", (), "is not valid JSON"),
+        (b'{"age": 1}\n{"age": 2', "line 2: Expecting"),
+        (b'{"age":\n1', "line 2 column 2"),
+        (b"[", "is not valid JSON"),
     ],
 )
-def test_odd_options_and_files(stdin: bytes, options: tuple[str, ...], words: str) -> None:
-    error = failed("ridge", "-", *options, stdin=stdin)
-    assert isinstance(error, UserError)
-    assert words in str(error)
+def test_files_that_are_not_json(stdin: bytes, words: str) -> None:
+    assert words in refused(stdin)
 
 
 def test_probabilities_are_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     content = {"predictions": ["[b]", "a"], "classes": ["[b]", "a"],
                "probabilities": [[0.75, 0.25], [1.5e-05, 0.999985]]}  # fmt: skip
     monkeypatch.setattr(predict, "_post", lambda *_: httpx.Response(200, json=content))
-    said = run("ridge", "-", stdin=b"{}").stdout
+    output = run("ridge", "-", stdin=b"{}").stdout
     for words in ("probability of [b]", "0.75", "1.5e-05"):
-        assert words in said
+        assert words in output
 
 
 def test_the_servers_words_for_a_bad_request() -> None:

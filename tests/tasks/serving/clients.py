@@ -1,4 +1,4 @@
-"""Clients that call an endpoint all the while."""
+"""Clients that call an endpoint while a test runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import httpx
 
 
 class Clients:
-    """Clients that post until told to end, and keep what they got.
+    """Clients that post until the end, and count the results.
 
-    `each` of them keep their connection, and as many make a new one for each request.
+    `each` of them keep their connection; as many open a new one for each request.
     """
 
     def __init__(

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import mlflow
 import pandas as pd
+import uvicorn
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, DataType, Schema
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_diabetes
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from starlette.types import ASGIApp
 
 from tasks.clients import tracking
 from tests.waiting import until
@@ -28,6 +34,7 @@ ROW = ROWS.iloc[0].to_dict()
 
 GATE = '''
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow.models import set_model
@@ -35,7 +42,7 @@ from mlflow.pyfunc import PythonModel
 
 
 class Gate(PythonModel):
-    """Makes the file `began` when a request is in flight; answers when `release` is there."""
+    """Creates the file `began` when a request is in flight; answers when `release` exists."""
 
     def predict(self, context, model_input, params=None):
         for began, release in zip(model_input["began"], model_input["release"]):
@@ -65,13 +72,27 @@ set_model(Broken())
 """
 
 
+@contextmanager
+def serve(application: ASGIApp) -> Iterator[str]:
+    """Run an application in a thread; yields its address."""
+    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        until(lambda: server.started, 60, "it runs")
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
 def fitted(estimator: BaseEstimator) -> Pipeline:
     """A pipeline fitted on the diabetes data."""
     return make_pipeline(StandardScaler(), estimator).fit(ROWS, TARGET)
 
 
 def logged(model: Pipeline, predictions: list[Any] | None = None) -> dict[str, Any]:
-    """How `evaluate` logs a model; other `predictions` make a smoke test that fails."""
+    """How `evaluate` logs a model; with other `predictions` the smoke test fails."""
     example = ROWS.head(3)
     right = model.predict(example)
     return {
@@ -137,7 +158,7 @@ class Waiting:
 
 
 def save_typed(folder: Path) -> Path:
-    """A model of one column a type that answers with what it got."""
+    """A model with one column of each type that returns its input."""
     code = folder.with_suffix(".py")
     code.write_text(
         "from mlflow.models import set_model\n"

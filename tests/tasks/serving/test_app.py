@@ -1,4 +1,4 @@
-"""The protocol, with real models, against MLflow's own server where that is right."""
+"""The protocol with real models, compared with MLflow's own server where that is correct."""
 
 from __future__ import annotations
 
@@ -136,11 +136,11 @@ REFUSED = {
     "only a header": (b"age,sex\n", CSV, 400, "no rows"),
     "a null for a model that takes none": (
         {"dataframe_records": [{**ROW, "bmi": None}]},
-        *(JSON, 400, "no missing values: 'bmi'"),
+        *(JSON, 400, "not accept missing values: 'bmi'"),
     ),
     "an infinite number": (
         json.dumps({"dataframe_records": [{**ROW, "bmi": float("inf")}]}).encode(),
-        *(JSON, 400, "no infinite values: 'bmi'"),
+        *(JSON, 400, "not accept infinite values: 'bmi'"),
     ),
     "not CSV": (b"\xff\xfe\x00", CSV, 400, "not valid CSV"),
     "not Parquet": (b"PAR1", PARQUET, 400, "not a valid Parquet"),
@@ -204,7 +204,7 @@ def test_probabilities_stand_beside_the_labels(case: str, classifier: tuple[Path
 
 
 def test_a_model_without_probabilities_cannot_be_asked_for_them(ridge: Path) -> None:
-    with pytest.raises(SystemExit, match=r"no probabilities: set serving\.probabilities false"):
+    with pytest.raises(SystemExit, match=r"no probabilities: set serving\.probabilities to false"):
         Scorer.load(ridge, probabilities=True)
 
 
@@ -232,12 +232,12 @@ def test_missing_values_for_a_model_that_takes_them(forest: Path) -> None:
         ("double", {"a": 1}),
     ],
 )
-def test_values_that_mlflow_bends(column: str, value: Any, types: TestClient) -> None:
+def test_values_that_mlflow_would_change(column: str, value: Any, types: TestClient) -> None:
     row = {**TYPED, column: value}
     for body in (
         {"dataframe_records": [TYPED, row]},
         {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}},
-        {"inputs": {name: [one] for name, one in row.items()}},
+        {"inputs": {name: [single] for name, single in row.items()}},
         {"inputs": row},
     ):
         answer = post(types, body)
@@ -271,7 +271,7 @@ def test_prediction_that_is_not_finite(types: TestClient) -> None:
 def test_true_and_false_of_csv_are_numbers_where_the_model_takes_those(
     head: str, index: str, types: TestClient
 ) -> None:
-    """As a boolean column of ours, which may have missing values, is one of doubles."""
+    """Our boolean columns are doubles, because values may be missing."""
     lines = [f"{head}{','.join(TYPED)}", f'{index}1,2,true,"t",TRUE', f'{index}1,2,false,"a\nb",f']
     first, second = post(types, "\n".join(lines).encode(), CSV).json()["predictions"]
     assert (first["boolean"], first["string"], first["double"]) == (True, "t", 1.0)
@@ -323,10 +323,10 @@ def test_version(ours: TestClient) -> None:
 
 
 def test_a_browser_sees_what_it_takes(ours: TestClient) -> None:
-    found = ours.get("/").json()
-    assert (found["name"], found["version"]) == ("ridge", 7)
-    assert {column["name"] for column in found["columns"]} == set(examples.ROW)
-    assert "POST invocations" in found["paths"]
+    description = ours.get("/").json()
+    assert (description["name"], description["version"]) == ("ridge", 7)
+    assert {column["name"] for column in description["columns"]} == set(examples.ROW)
+    assert "POST invocations" in description["paths"]
 
 
 @pytest.mark.parametrize("path", ["/ping", "/nothing", "/docs", "/openapi.json", "/invocations"])
@@ -337,7 +337,7 @@ def test_every_answer_names_the_version(path: str, ours: TestClient) -> None:
 
 
 class Broken:
-    """A scorer with an error that nobody foresaw."""
+    """A scorer with an unforeseen error."""
 
     run_id = ""
 
@@ -365,11 +365,11 @@ def test_status_counts_requests(ridge: Path) -> None:
 def test_a_null_category_is_answered_as_the_gate_scores_it(
     impute: str, expected: float, tmp_path: Path
 ) -> None:
-    """By MLflow's server too: it is the model that knows what a null is."""
-    of = pipeline({"c": "category", "x": "double"}, impute={"category": impute})
+    """By MLflow's server too: the model itself handles nulls."""
+    config = pipeline({"c": "category", "x": "double"}, impute={"category": impute})
     rows = pd.DataFrame({"c": pd.Series(["a", "b", "b", "d", None], dtype="str"), "x": [0.1] * 5})
     truth = [1.0, 9.0, 9.0, 5.0, expected]
-    fitted = fitting.build(of, {"estimator": "linear"}, 0, 1).fit(rows, truth)
+    fitted = fitting.build(config, {"estimator": "linear"}, 0, 1).fit(rows, truth)
     mlflow.sklearn.save_model(
         fitted,
         tmp_path / "model",

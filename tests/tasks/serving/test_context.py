@@ -22,31 +22,33 @@ def digest(path: Path, pins: str = "a==1\n") -> str:
 
 
 def test_equal_content_is_an_equal_archive(tmp_path: Path) -> None:
-    one = folder(tmp_path / "one", ["a", "b", "deep/c"])
-    two = folder(tmp_path / "two", ["deep/c", "b", "a"])
-    for file in two.rglob("*"):
+    first = folder(tmp_path / "first", ["a", "b", "deep/c"])
+    second = folder(tmp_path / "second", ["deep/c", "b", "a"])
+    for file in second.rglob("*"):
         file.chmod(0o700)
         os.utime(file, (1, 1))
-    assert digest(one) == digest(two)
+    assert digest(first) == digest(second)
 
 
 def test_other_content_is_another(tmp_path: Path) -> None:
-    one = folder(tmp_path / "one", ["a", "b"])
-    known = {digest(one), digest(one, "a==2\n"), digest(folder(tmp_path / "two", ["a", "c"]))}
-    (one / "a").write_text("other content")
-    assert digest(one) not in known
-    assert len(known) == 3
+    first = folder(tmp_path / "first", ["a", "b"])
+    second = folder(tmp_path / "second", ["a", "c"])
+    digests = {digest(first), digest(first, "a==2\n"), digest(second)}
+    (first / "a").write_text("other content")
+    assert digest(first) not in digests
+    assert len(digests) == 3
 
 
 def test_what_is_in_it(tmp_path: Path) -> None:
     with Context({"pins.txt": "ä==1\n"}) as context:
-        context.add("model", folder(tmp_path / "one", ["deep/c"]))
+        context.add("model", folder(tmp_path / "one", ["deep/c", "deep/__pycache__/c.pyc"]))
         context.digest()
         context.close("FROM scratch\n")
         with tarfile.open(fileobj=context.file) as archive:
-            found = {one.name: one for one in archive.getmembers()}
-            assert sorted(found) == ["Dockerfile", "model/deep/c", "pins.txt"]
+            members = {member.name: member for member in archive.getmembers()}
+            assert sorted(members) == ["Dockerfile", "model/deep/c", "pins.txt"]
             text = archive.extractfile("pins.txt")
             assert text is not None
             assert text.read().decode() == "ä==1\n"
-    assert {(one.mtime, one.uid, one.gid, one.mode) for one in found.values()} == {(0, 0, 0, 0o644)}
+    owners = {(entry.mtime, entry.uid, entry.gid, entry.mode) for entry in members.values()}
+    assert owners == {(0, 0, 0, 0o644)}

@@ -1,4 +1,4 @@
-"""What `status` says of endpoints; behind a gateway it is tried in test_deploy."""
+"""What `status` says about endpoints; test_deploy tests it behind a gateway."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     settings.cache_clear()
 
 
-def test_none_were_ever_deployed() -> None:
+def test_nothing_was_ever_deployed() -> None:
     assert endpoints() == {}
 
 

@@ -20,7 +20,7 @@ from tasks.base.settings import Settings
 from tasks.clients import tracking
 from tasks.pipeline.schema import Serving
 from tasks.serving import model_files
-from tasks.serving.targets.deployment import Deployment
+from tasks.serving.targets.deployment import Deployment, ask
 from tasks.serving.targets.process import ProcessTarget
 from tasks.stack.embedded import lifecycle, supervisor
 from tasks.stack.embedded.home import Home
@@ -44,7 +44,7 @@ def target(versions: tuple[int, int]) -> Iterator[ProcessTarget]:
 
 
 def ready(target: ProcessTarget, version: int) -> Deployment:
-    deployment = target.start(NAME, version)
+    deployment = target.start(NAME, version, Serving())
     target.wait_ready(deployment, 60)
     return deployment
 
@@ -58,20 +58,20 @@ def test_start_is_idempotent_and_stop_leaves_nothing(
     target: ProcessTarget, versions: tuple[int, int]
 ) -> None:
     first = ready(target, versions[0])
-    identity = first.ask("/version")
+    identity = ask(first.address, "/version")
     assert identity is not None
     assert (identity["name"], identity["version"]) == (NAME, versions[0])
     before = pid(first)
-    again = target.start(NAME, versions[0])
+    again = target.start(NAME, versions[0], Serving())
     assert (again.address, pid(again)) == (first.address, before)
     until(lambda: target.list(NAME)[0].state == "running", 60, "the supervisor calls it running")
     target.stop(first, 5)
     assert target.list(NAME) == []
-    assert first.ask("/ping") is None
+    assert ask(first.address, "/ping") is None
     assert not list((model_files.settings().home / "models" / NAME).iterdir())
 
 
-def test_probabilities_as_the_file_now_asks(target: ProcessTarget, servers: Settings) -> None:
+def test_probabilities_as_the_file_asks(target: ProcessTarget, servers: Settings) -> None:
     version, _ = examples.register(NAME, DecisionTreeClassifier(max_depth=2))
 
     def answered(*, probabilities: bool) -> set[str]:
@@ -89,9 +89,9 @@ def test_probabilities_as_the_file_now_asks(target: ProcessTarget, servers: Sett
 
 
 def test_two_versions_side_by_side(target: ProcessTarget, versions: tuple[int, int]) -> None:
-    one, two = (ready(target, version) for version in versions)
-    assert one.address != two.address
-    assert [found.version for found in target.list(NAME)] == list(versions)
+    first, second = (ready(target, version) for version in versions)
+    assert first.address != second.address
+    assert [server.version for server in target.list(NAME)] == list(versions)
     assert target.list("other") == []
 
 
@@ -102,7 +102,7 @@ def test_a_killed_server_comes_back_at_its_address(
     before = pid(deployment)
     assert before is not None
     os.kill(before, signal.SIGKILL)
-    until(lambda: pid(deployment) not in (None, before), 60, "it is started again")
+    until(lambda: pid(deployment) not in (None, before), 60, "it is restarted")
     until(deployment.answers, 60, "it answers")
 
 
@@ -113,14 +113,14 @@ def test_a_stopped_server_starts_at_its_old_port_or_moves_when_that_is_taken(
     program = f"model-{NAME}-v{versions[0]}"
     supervisor.Supervisor(Home.of_settings()).stop([program])
     assert target.list(NAME)[0].state == "stopped"
-    assert target.start(NAME, versions[0]).address == deployment.address
+    assert target.start(NAME, versions[0], Serving()).address == deployment.address
     target.wait_ready(deployment, 60)
     supervisor.Supervisor(Home.of_settings()).stop([program])
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", int(deployment.address.rpartition(":")[2])))
         other.listen()
-        moved = target.start(NAME, versions[0])
+        moved = target.start(NAME, versions[0], Serving())
         assert moved.address != deployment.address
         target.wait_ready(moved, 60)
 
@@ -134,7 +134,7 @@ def test_a_port_that_is_taken_meanwhile_is_no_fault_of_the_version(
         taken = other.getsockname()[1]
         with monkeypatch.context() as patch:
             patch.setattr("tasks.serving.targets.process._unused_port", lambda: taken)
-            deployment = target.start(NAME, versions[0])
+            deployment = target.start(NAME, versions[0], Serving())
         with pytest.raises(UnavailableError, match="ended before it answered"):
             target.wait_ready(deployment, 60)
         moved = ready(target, versions[0])
@@ -146,20 +146,20 @@ def test_servers_come_back_with_the_stack(target: ProcessTarget, versions: tuple
     supervisor.Supervisor(Home.of_settings()).stop([f"model-{NAME}-v{versions[0]}"])
     lifecycle.start(only=("postgres", "store", "mlflow"))
     target.wait_ready(deployment, 60)
-    assert [one.address for one in target.list(NAME)] == [deployment.address]
+    assert [server.address for server in target.list(NAME)] == [deployment.address]
 
 
 def test_a_stuck_server_is_replaced(
     target: ProcessTarget, versions: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.serving.targets.process._YOUNG_S", 0)
-    monkeypatch.setattr("tasks.serving.targets.process._PATIENCE", 1)
+    monkeypatch.setattr("tasks.serving.targets.deployment.YOUNG_S", 0)
+    monkeypatch.setattr("tasks.serving.targets.deployment.PATIENCE", 1)
     deployment = ready(target, versions[0])
     before = pid(deployment)
     assert before is not None
     os.kill(before, signal.SIGSTOP)
     until(lambda: process.state(before) == "T", 5, "it is stopped")
-    again = target.start(NAME, versions[0])
+    again = target.start(NAME, versions[0], Serving())
     target.wait_ready(again, 60)
     assert pid(again) != before
 
@@ -169,9 +169,9 @@ def test_a_model_made_again_under_the_same_number_is_not_mistaken(target: Proces
     for estimator in (Ridge(), LinearRegression()):
         version, run_id = examples.register(name, estimator)
         assert version == 1
-        deployment = target.start(name, version)
+        deployment = target.start(name, version, Serving())
         target.wait_ready(deployment, 60)
-        identity = deployment.ask("/version")
+        identity = ask(deployment.address, "/version")
         assert identity is not None
         assert identity["run_id"] == run_id
         tracking.client().delete_registered_model(name)
@@ -182,7 +182,7 @@ def test_a_server_that_ends_early_shows_its_log(
 ) -> None:
     name = "broken_model"
     examples.register_broken(name, tmp_path)
-    deployment = target.start(name, 1)
+    deployment = target.start(name, 1, Serving())
     with pytest.raises(RunFailedError, match="ended before it answered") as raised:
         target.wait_ready(deployment, 60)
     assert "RuntimeError: the reason" in raised.value.why
@@ -192,14 +192,14 @@ def test_a_server_that_ends_early_shows_its_log(
 
 def test_a_version_that_is_not_there(target: ProcessTarget) -> None:
     with pytest.raises(RunFailedError, match="no version 99"):
-        target.start(NAME, 99)
+        target.start(NAME, 99, Serving())
 
 
 def test_stop_waits_for_requests_in_flight(
     target: ProcessTarget, servers: Settings, tmp_path: Path
 ) -> None:
     name = "draining"
-    deployment = target.start(name, examples.register_gate(name, tmp_path))
+    deployment = target.start(name, examples.register_gate(name, tmp_path), Serving())
     target.wait_ready(deployment, 60)
     waiting = examples.Waiting(f"http://{deployment.address}/invocations", tmp_path)
     stopping = threading.Thread(target=target.stop, args=(deployment, 60))

@@ -61,7 +61,7 @@ def test_clients_that_come_early_wait(ridge: Path, start: Start) -> None:
     assert answer.json()["version"] == 3
 
 
-def test_a_port_in_use_is_said_at_once(ridge: Path, start: Start) -> None:
+def test_a_port_in_use_is_reported_at_once(ridge: Path, start: Start) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -95,18 +95,18 @@ def test_a_request_in_flight_is_finished_after_sigterm(
     waiting = Waiting(f"{url}/invocations", tmp_path)
     assert httpx.get(f"{url}/status").json() == {"version": 3, "inflight": 1, "requests": 1}
     process.send_signal(signal.SIGTERM)
-    until(lambda: not answers(url), 60, "it takes no more")
+    until(lambda: not answers(url), 60, "it accepts no more requests")
     assert process.poll() is None
     assert waiting.end().json() == {"predictions": [7.5]}
     process.communicate(timeout=10)
 
 
 def test_the_gateway_gives_an_idle_connection_up_before_the_server_does(tmp_path: Path) -> None:
-    """Looked up, not waited for: otherwise a POST could meet a connection that is being closed."""
+    """Otherwise a POST could use a connection that is closing. Read from both, not waited for."""
     write_routes(tmp_path, ["some"])
-    found = re.search(r'"idle_timeout": "(\d+)s"', (tmp_path / "caddy.json").read_text())
-    assert found is not None
-    assert int(found[1]) < KEEP_ALIVE_S
+    timeout = re.search(r'"idle_timeout": "(\d+)s"', (tmp_path / "caddy.json").read_text())
+    assert timeout is not None
+    assert int(timeout[1]) < KEEP_ALIVE_S
 
 
 def test_predictions_are_those_of_the_model(ridge: Path, start: Start) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 import yaml
 
 from tasks.base.errors import RunFailedError
@@ -17,22 +15,14 @@ from tasks.serving import model_files, smoke
 from tasks.serving.server import app
 from tasks.serving.server.scorer import Scorer
 from tasks.serving.targets.deployment import Deployment
-from tests.waiting import until
+from tests.tasks.serving import examples
 
 
 @pytest.fixture(scope="module")
 def address(ridge: Path) -> Iterator[str]:
     """A running server of `ridge` version 3."""
-    application = app.create(Scorer.load(ridge), "ridge", 3)
-    running = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-        thread.start()
-        until(lambda: running.started, 60, "it runs")
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        running.should_exit = True
-        thread.join()
+    with examples.serve(app.create(Scorer.load(ridge), "ridge", 3)) as address:
+        yield address
 
 
 def deployment(address: str, version: int = 3) -> Deployment:
@@ -54,7 +44,7 @@ def test_a_good_server_passes(address: str, ridge: Path) -> None:
 
 
 def test_another_version_fails(address: str, ridge: Path) -> None:
-    with pytest.raises(RunFailedError, match=r"must say version 4\. Got 3 instead"):
+    with pytest.raises(RunFailedError, match=r"must have version 4\. Got 3 instead"):
         smoke.check(deployment(address, version=4), ridge)
 
 
@@ -73,7 +63,7 @@ def test_a_model_without_a_logged_example_fails(address: str, ridge: Path, tmp_p
 
 
 def test_a_server_that_takes_wrong_input_fails(address: str, ridge: Path, tmp_path: Path) -> None:
-    """As if the signature asked for a column, and a number, that the server does not ask for."""
+    """As if the signature had a column, and a number, that the server does not check."""
     test = model_files.read_card(ridge).smoke_test
     assert test is not None
     columns, rows = test["inputs"]["columns"], test["inputs"]["data"]
@@ -94,7 +84,7 @@ def test_no_server_fails(ridge: Path) -> None:
 
 
 class Babble(BaseHTTPRequestHandler):
-    """Answers everything with 200 and a page."""
+    """Answers every request with 200 and a page."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -113,11 +103,11 @@ def test_a_server_of_something_else_fails(ridge: Path) -> None:
         with pytest.raises(RunFailedError) as raised:
             smoke.check(deployment(f"127.0.0.1:{server.server_port}"), ridge)
         server.shutdown()
-    assert "otherwise than MLflow's protocol" in raised.value.why
+    assert "does not follow MLflow's protocol" in raised.value.why
 
 
 @pytest.mark.parametrize(
-    ("found", "expected", "equal"),
+    ("actual", "expected", "equal"),
     [
         ([1.0, 2.0], [1.0, 2.0 + 1e-12], True),
         ([1.0], [1.0 + 1e-6], False),
@@ -130,5 +120,5 @@ def test_a_server_of_something_else_fails(ridge: Path) -> None:
         (None, [1.0], False),
     ],
 )
-def test_same(found: Any, expected: Any, equal: bool) -> None:
-    assert smoke.same(found, expected) is equal
+def test_same(actual: Any, expected: Any, equal: bool) -> None:
+    assert smoke.same(actual, expected) is equal

@@ -1,4 +1,4 @@
-"""The gateway over real servers: routes, errors, and a switch that drops nothing."""
+"""The gateway in front of real servers: routes, errors, and a switch that drops nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.waiting import pid_once, until
 
 
 class Model(ThreadingHTTPServer):
-    """Answers with its own name and what it was asked."""
+    """Answers with its own name and the request."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -85,14 +85,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home.create()
     stack = Stack(home, ports.Ports(gateway=ports.unused()))
     behind = Model("airflow"), Model("mlflow")
-    given = {
+    environment = {
         "MLOPS_HOME": str(home.root),
         "MLOPS_GATEWAY_LISTEN": f"127.0.0.1:{stack.ports.gateway}",
         "MLOPS_AIRFLOW_URL": f"http://{behind[0].address}/airflow",
         "MLFLOW_TRACKING_URI": f"http://{behind[1].address}",
     }
     patch = pytest.MonkeyPatch()
-    for name, value in given.items():
+    for name, value in environment.items():
         patch.setenv(name, value)
     settings.cache_clear()
     site.write_routes(home.gateway, ["one", "two"])
@@ -139,7 +139,7 @@ def test_a_request_reaches_the_models_server_below_its_prefix(
 
 
 @pytest.mark.parametrize("path", ["/models/three/invocations", "/models/", "/", "/caddy.json"])
-def test_an_unknown_model_is_404_in_mlflows_words(running: Stack, path: str) -> None:
+def test_an_unknown_model_is_404_as_in_mlflow(running: Stack, path: str) -> None:
     status, error = ask(running, "POST", path, "{}")
     assert status == 404
     assert error["error_code"] == "RESOURCE_DOES_NOT_EXIST"
@@ -193,8 +193,8 @@ def test_a_switch_under_traffic_loses_no_request(
             until(lambda seen=seen: len(answers) > seen + 50, 30, "requests are answered")
             upstreams.switch(running.home.gateway, "one", [models[turn % 2].address])
         done.set()
-        for one in clients:
-            one.result()
+        for pending in clients:
+            pending.result()
     assert {status for status, _ in answers} == {200}
     assert {name for _, name in answers} == {"first", "second"}
     assert models[0].posts + models[1].posts == len(answers)
@@ -206,7 +206,7 @@ def test_a_new_route_is_read_without_a_restart(running: Stack, models: tuple[Mod
     assert site.write_routes(folder, ["two", "one", "new"])
     upstreams.switch(folder, "new", [models[1].address])
     try:
-        until(lambda: ask(running, "GET", "/models/new/ping")[0] == 200, 20, "the route is there")
+        until(lambda: ask(running, "GET", "/models/new/ping")[0] == 200, 20, "the route exists")
         assert not site.write_routes(folder, ["new", "one", "two", "one"])
     finally:
         upstreams.remove(folder, "new")
@@ -218,11 +218,11 @@ def test_a_model_without_a_pipeline_file_keeps_its_route(tmp_path: Path) -> None
     assert site.routed(tmp_path) == {*load.names(), "by_hand"}
 
 
-def test_what_serves_is_told(running: Stack, models: tuple[Model, Model]) -> None:
+def test_the_current_addresses(running: Stack, models: tuple[Model, Model]) -> None:
     folder = running.home.gateway
     assert upstreams.current(folder, "one") == (models[0].address,)
     assert upstreams.current(folder, "two") == ()
-    upstreams.remove(folder, "two")  # there is none: no error
+    upstreams.remove(folder, "two")  # it has no endpoint: no error
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 12])
@@ -255,9 +255,9 @@ def test_a_switch_leaves_nothing_behind(running: Stack, models: tuple[Model, Mod
     upstreams.switch(folder, "one-two", [models[0].address])  # a name that begins as another does
     for addresses in (["a:1"], ["a:1", "b:2"], ["a:1"]):
         upstreams.switch(folder, "one", addresses)
-    found = {path.name for path in (folder / "upstreams").iterdir()}
-    assert {"one", "one-two"} <= found
-    assert len(found) == 4
+    names = {path.name for path in (folder / "upstreams").iterdir()}
+    assert {"one", "one-two"} <= names
+    assert len(names) == 4
     assert upstreams.current(folder, "one-two") == (models[0].address,)
     upstreams.remove(folder, "one-two")
     upstreams.remove(folder, "one")

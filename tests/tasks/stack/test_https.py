@@ -1,4 +1,4 @@
-"""The gateway under a name of its own: HTTPS only, with a certificate of Caddy's own authority."""
+"""The gateway under its own name: HTTPS only, with a certificate from Caddy's own authority."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def trusted(site: caddy.Site, tmp_path_factory: pytest.TempPathFactory) -> Itera
         return ssl.create_default_context(cafile=str(root))
 
     def answers() -> bool:
-        try:  # the certificate is made after the authority
+        try:  # the authority comes before the certificate
             return root.exists() and httpx.get(f"{url(site)}/", verify=trust()).is_success
         except httpx.TransportError:
             return False
@@ -73,12 +73,12 @@ def url(site: caddy.Site, scheme: str = "https") -> str:
 def test_the_certificate_is_the_names(site: caddy.Site, trusted: ssl.SSLContext) -> None:
     assert httpx.get(f"{url(site)}/", verify=trusted).text == "the start page"
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{url(site)}/")  # nobody else trusts the authority
+        httpx.get(f"{url(site)}/")  # by default nobody trusts the authority
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"https://{site.listen}/", verify=trusted)  # another name has no certificate
 
 
-def test_plain_http_is_led_to_https(site: caddy.Site, trusted: ssl.SSLContext) -> None:
+def test_plain_http_is_redirected_to_https(site: caddy.Site, trusted: ssl.SSLContext) -> None:
     answer = httpx.get(f"{url(site, 'http')}/airflow/x")
     assert answer.is_redirect
     assert answer.headers["location"] == f"{url(site)}/airflow/x"

@@ -21,9 +21,9 @@ async function airflow() {
   try {
     const { ok, body } = await ask("airflow/api/v2/monitor/health");
     const parts = Object.entries(body || {});
-    const ill = parts.filter(([, part]) => part.status && part.status !== "healthy").map(([name]) => name);
-    show(state, ok && !ill.length ? "running" : "failed", ok && ill.length ? "partly" : "");
-    detail.textContent = ill.length ? "not healthy: " + ill.join(", ").replaceAll("_", " ") : "";
+    const unhealthy = parts.filter(([, part]) => part.status && part.status !== "healthy").map(([name]) => name);
+    show(state, ok && !unhealthy.length ? "running" : "failed", ok && unhealthy.length ? "degraded" : "");
+    detail.textContent = unhealthy.length ? "not healthy: " + unhealthy.join(", ").replaceAll("_", " ") : "";
   } catch {
     show(state, "failed", "no answer");
     detail.textContent = "";
@@ -36,7 +36,7 @@ async function mlflow() {
   try {
     const { ok, status } = await ask("mlflow/health");
     show(state, ok ? "running" : status === 403 ? "closed" : "failed");
-    detail.textContent = status === 403 ? "It has no login, so it is not open under this name." : "";
+    detail.textContent = status === 403 ? "It has no login, so it is closed under this name." : "";
   } catch {
     show(state, "failed", "no answer");
     detail.textContent = "";
@@ -84,7 +84,7 @@ async function models() {
 
 async function refresh() {
   await Promise.allSettled([airflow(), mlflow(), models()]);
-  document.getElementById("when").textContent = "Last: " + new Date().toLocaleTimeString() + ".";
+  document.getElementById("when").textContent = "Last refresh: " + new Date().toLocaleTimeString() + ".";
   setTimeout(refresh, EVERY_MS);
 }
 
