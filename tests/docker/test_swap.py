@@ -17,7 +17,7 @@ from tasks.clients import tracking
 from tasks.pipeline.schema import Serving
 from tasks.records import ledger, registry
 from tasks.serving import endpoints
-from tasks.serving.targets import engine, image
+from tasks.serving.targets import engine, image, replica
 from tasks.serving.targets.container import ContainerTarget
 from tasks.serving.targets.deployment import ask
 from tasks.serving.targets.process import ProcessTarget
