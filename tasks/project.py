@@ -47,7 +47,7 @@ def prepare(context: typer.Context, pipeline: Pipeline) -> None:
         prepared = prepare_step(pipeline, actor, overrides)
         if prepared.slots:
             run = prepared.slots[0].run
-            _print(run=run.run_id, snapshot=run.snapshot)
+            _print(run=run.run_id, snapshot=run.snapshot_uri)
         else:
             _print(unchanged=prepared.unchanged, reason=prepared.reason)
 
@@ -251,7 +251,7 @@ def _search(run: RunRef) -> None:
             ],
             cwd=REPOSITORY,
         )
-        for slot_ref in slots(run, resolved.read(run.pipeline))
+        for slot_ref in slots(run, resolved.read(run.pipeline_uri))
     ]
     try:
         codes = [process.wait() for process in processes]

@@ -25,7 +25,7 @@ def select(run: RunRef) -> BestRef:
         RunFailedError: The search stopped before its end, or no trial finished.
     """
     publish_rest(run)
-    pipeline = resolved.read(run.pipeline)
+    pipeline = resolved.read(run.pipeline_uri)
     trials = summary(run.run_id)
     _check_complete(trials, pipeline)
     best = trials.best

@@ -20,10 +20,10 @@ class RunRef(Ref):
 
     name: str
     run_id: str
-    pipeline: str
-    """URI of the resolved pipeline file (JSON), named by its digest."""
-    snapshot: str
-    """URI of the snapshot's manifest."""
+    pipeline_uri: str
+    """The resolved pipeline (JSON), named by its digest."""
+    snapshot_uri: str
+    """The snapshot's manifest."""
 
 
 class SlotRef(RunRef):

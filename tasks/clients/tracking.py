@@ -177,8 +177,8 @@ def reference(run: Run) -> RunRef:
     return RunRef(
         name=run.data.tags[NAME],
         run_id=run.info.run_id,
-        pipeline=run.data.tags[PIPELINE],
-        snapshot=run.data.tags[SNAPSHOT],
+        pipeline_uri=run.data.tags[PIPELINE],
+        snapshot_uri=run.data.tags[SNAPSHOT],
     )
 
 

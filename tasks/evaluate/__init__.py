@@ -82,8 +82,8 @@ def evaluate(best: BestRef) -> VersionRef:
             description=candidate.pipeline.description,
             tags=_tags(best, candidate)
             | {
-                tracking.SNAPSHOT: best.snapshot,
-                tracking.PIPELINE: best.pipeline,
+                tracking.SNAPSHOT: best.snapshot_uri,
+                tracking.PIPELINE: best.pipeline_uri,
                 tracking.STAGE: "None",
             },
         )
@@ -96,7 +96,7 @@ def evaluate(best: BestRef) -> VersionRef:
 
 def _refit(best: BestRef) -> Candidate:
     """Fit the chosen configuration on all rows except the test part, under MLflow's autolog."""
-    pipeline, manifest = resolved.read(best.pipeline), read_manifest(best.snapshot)
+    pipeline, manifest = resolved.read(best.pipeline_uri), read_manifest(best.snapshot_uri)
     chosen = json.loads(tracking.client().get_run(best.run_id).data.tags[tracking.BEST])
     rows = pd.concat(
         [read_part(manifest, part) for part in ("train", "validation") if part in manifest.parts],

@@ -62,7 +62,7 @@ def _publish(decision: Decision) -> None:
 
 
 def _decide(version: VersionRef) -> Decision:
-    pipeline = resolved.read(version.pipeline)
+    pipeline = resolved.read(version.pipeline_uri)
     rules = pipeline.gate
     champion = registry.aliases(version.name).get(tracking.CHAMPION)
     if rules.mode == "disabled":

@@ -28,7 +28,7 @@ THEIRS = "the champion was trained on their unit"
 
 def measure(version: VersionRef, pipeline: Pipeline, champion: int | None) -> Evidence:
     """Score the challenger and its opponent, which is the champion or, without one, a baseline."""
-    challenger = Trained(version.name, version.version, read_manifest(version.snapshot))
+    challenger = Trained(version.name, version.version, read_manifest(version.snapshot_uri))
     evidence: dict[str, Any] = {"metric": pipeline.metric.name}
     try:
         for figures in _Measurement(pipeline, challenger, champion).figures():

@@ -110,8 +110,8 @@ def _reference(entry: ModelVersion, pipeline_uri: str, snapshot_uri: str) -> Ver
     return VersionRef(
         name=entry.name,
         run_id=entry.run_id,
-        pipeline=pipeline_uri,
-        snapshot=snapshot_uri,
+        pipeline_uri=pipeline_uri,
+        snapshot_uri=snapshot_uri,
         version=int(entry.version),
     )
 

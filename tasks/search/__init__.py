@@ -27,13 +27,13 @@ def search(slot: SlotRef) -> dict[str, Any]:
     from tasks.search.trial_process import Setup
     from tasks.search.worker import Worker
 
-    pipeline = resolved.read(slot.pipeline)
+    pipeline = resolved.read(slot.pipeline_uri)
     threads = max(1, process.cores() // pipeline.search.slots)
     limit = trial_memory(pipeline.search)
     if cut := untried(pipeline):
         log.warning("%s", cut)
     log.info("a trial may use %d threads and %s of memory", threads, memory.text(limit))
-    worker = Worker(Setup(pipeline.model_dump(mode="json"), slot.snapshot, threads), limit)
+    worker = Worker(Setup(pipeline.model_dump(mode="json"), slot.snapshot_uri, threads), limit)
     worker.start()  # it loads for seconds; meanwhile this process imports hyperopt
     try:
         from tasks.search.slot import Slot

@@ -18,8 +18,8 @@ def decision(name: str, version: tuple[int, str], *, passed: bool = True) -> Dec
     return DecisionRef(
         name=name,
         run_id=run_id,
-        pipeline="s3://data/pipeline",
-        snapshot="s3://data/snapshot",
+        pipeline_uri="s3://data/pipeline",
+        snapshot_uri="s3://data/snapshot",
         version=number,
         verdict="promote" if passed else "reject",
         promote=passed,

@@ -207,7 +207,7 @@ def test_networks_of_the_shipped_pipeline(folder: Path) -> None:
     roots = client.get_metric_history(child.info.run_id, "val_rmse_epoch")
     assert roots[lowest.step - 1].value == pytest.approx(child.data.metrics["val_rmse"], rel=1e-4)
     model = flavors.load(f"models:/wine/{version.version}")
-    test = read_part(read_manifest(run.snapshot), "test")
+    test = read_part(read_manifest(run.snapshot_uri), "test")
     assert mean_squared_error(test["quality"], model.predict(test)) == pytest.approx(
         parent.data.metrics["test_mse"], rel=1e-6
     )
@@ -311,8 +311,10 @@ def test_finish_closes_open_runs_and_a_later_run_sweeps(folder: Path) -> None:
 
 def test_a_run_on_an_old_snapshot(folder: Path) -> None:
     run, _ = train("steady", "train__steady/board", trials=6, slots=1, force=True)
-    again = prepare("steady", "train__steady/again", Overrides(snapshot=run.snapshot, force=True))
-    assert again.slots[0].snapshot == run.snapshot
+    again = prepare(
+        "steady", "train__steady/again", Overrides(snapshot=run.snapshot_uri, force=True)
+    )
+    assert again.slots[0].snapshot == run.snapshot_uri
 
 
 HUBER = """\

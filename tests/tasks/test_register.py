@@ -110,7 +110,7 @@ def test_a_run_becomes_a_challenger_and_goes_the_whole_way(name: str) -> None:
     run_id = by_hand(manifest)
     version = register(run_id, name)
     assert registry.aliases(name) == {"challenger": version.version}
-    assert version.snapshot == manifest.uri
+    assert version.snapshot_uri == manifest.uri
     entry = entry_of(version)
     assert entry.run_id == run_id
     assert entry.tags[tracking.STAGE] == "None"
@@ -270,7 +270,7 @@ def test_a_validation_part_of_another_snapshot_is_not_taken_for_unseen(
 def test_train_and_validation_part_of_a_snapshot_are_what_the_gate_leaves_out(name: str) -> None:
     manifest = snapshot(name)
     version = register(by_hand(manifest, also=(manifest.parts["validation"],)), name)
-    assert version.snapshot == manifest.uri
+    assert version.snapshot_uri == manifest.uri
 
 
 def test_one_verdict_promotes_one_version(name: str, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def newest(name: str) -> Leaderboard:
     if run is None:
         raise UserError(f"{name} was never trained.", fix=typed(f"run {name}"))
     reference = tracking.reference(run)
-    metric = resolved.read(reference.pipeline).metric.name
+    metric = resolved.read(reference.pipeline_uri).metric.name
     return Leaderboard(metric, tuple(ranked(read(reference.run_id))))
 
 

@@ -17,7 +17,7 @@ from tasks.clients.orchestrator import Airflow
 
 SHIPPED = "diabetes_progression"
 RUN = "0123456789abcdef" * 2
-VERSION = VersionRef(name=SHIPPED, run_id=RUN, pipeline="p", snapshot="s", version=1)
+VERSION = VersionRef(name=SHIPPED, run_id=RUN, pipeline_uri="p", snapshot_uri="s", version=1)
 
 
 def invoke(*arguments: str) -> Any:

@@ -52,8 +52,8 @@ def name(servers: Settings) -> str:
         build = BuildRef(
             name=name,
             run_id=f"{name}{version}",
-            pipeline="p",
-            snapshot="s",
+            pipeline_uri="p",
+            snapshot_uri="s",
             version=version,
             verdict="promote",
             promote=True,

@@ -117,7 +117,7 @@ def test_a_decision_survives_json() -> None:
 
 
 def test_the_reference_names_the_champion_of_the_comparison() -> None:
-    version = VersionRef(name="wine", run_id="r", pipeline="p", snapshot="s", version=4)
+    version = VersionRef(name="wine", run_id="r", pipeline_uri="p", snapshot_uri="s", version=4)
     ref = decision().ref(version)
     assert (ref.champion, ref.verdict, ref.promote, ref.version) == (3, "promote", True, 4)
 

@@ -119,8 +119,8 @@ class World:
         return VersionRef(
             name=self.name,
             run_id=run.info.run_id,
-            pipeline=plan_uri,
-            snapshot=manifest.uri,
+            pipeline_uri=plan_uri,
+            snapshot_uri=manifest.uri,
             version=int(registered.version),
         )
 

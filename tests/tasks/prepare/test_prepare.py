@@ -337,7 +337,7 @@ def test_categories_missing_from_train_are_counted_on_the_run(
     for _ in range(2):  # a new snapshot, then the existing one
         caplog.clear()
         slot = project.prepare().slots[0]
-        manifest = read_manifest(slot.snapshot)
+        manifest = read_manifest(slot.snapshot_uri)
         rows = {part: manifest.files[part].rows for part in ("validation", "test")}
         tag = tracking.client().get_run(slot.run_id).data.tags[tracking.UNSEEN]
         assert json.loads(tag) == {part: {"color": count} for part, count in rows.items()}
@@ -362,16 +362,16 @@ def test_a_connection_is_recorded_by_its_name_only(project: Project) -> None:
     prepared = prepare(project.name, "x/y", NONE, lambda _: json.dumps(connection))
     slot = prepared.slots[0]
     # The same rows from elsewhere are the same snapshot.
-    assert read_manifest(slot.snapshot) == before
+    assert read_manifest(slot.snapshot_uri) == before
     project.table.loc[0, "a"] = 0.25
     store.put_bytes(uri, project.table.to_csv(index=False).encode())
     prepared = prepare(project.name, "x/z", NONE, lambda _: json.dumps(connection))
     slot = prepared.slots[0]
-    manifest = read_manifest(slot.snapshot)
+    manifest = read_manifest(slot.snapshot_uri)
     assert manifest.sources[0].connection == "the_lake"
     run = tracking.client().get_run(slot.run_id)
     assert secret not in manifest.model_dump_json() + str(run.data.tags)
-    assert secret.encode() not in store.get_bytes(slot.pipeline)
+    assert secret.encode() not in store.get_bytes(slot.pipeline_uri)
 
 
 def test_an_older_snapshot_can_be_run_again(

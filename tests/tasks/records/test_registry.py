@@ -96,7 +96,9 @@ def test_only_tags_that_differ_are_written(name: str, monkeypatch: pytest.Monkey
 def test_a_version_whose_server_fails_is_rejected_after_all(name: str) -> None:
     tracking.client().set_registered_model_alias(name, tracking.CHALLENGER, "3")
     registry.judge(name, 3, "promote", may_promote=True)
-    registry.reject(VersionRef(name=name, run_id="r", pipeline="p", snapshot="s", version=3))
+    registry.reject(
+        VersionRef(name=name, run_id="r", pipeline_uri="p", snapshot_uri="s", version=3)
+    )
     entry = registry.versions(name)[3]
     assert registry.rejected(entry)
     assert (entry.tags[tracking.VERDICT], entry.tags[tracking.STAGE]) == ("reject", "Archived")

@@ -23,7 +23,7 @@ from tasks.records.trials.table import Trial, ranked
 from tests.tasks.records.trials import finished
 from tests.tasks.search.searches import pipeline
 
-RUN = RunRef(name="x", run_id="abc", pipeline="s3://p", snapshot="s3://s")
+RUN = RunRef(name="x", run_id="abc", pipeline_uri="s3://p", snapshot_uri="s3://s")
 PLOTS = ("families.png", "parallel_coordinates.png", "score_over_trials.png")
 
 

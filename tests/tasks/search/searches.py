@@ -72,8 +72,8 @@ def begin(definition: Pipeline) -> RunRef:
     return RunRef(
         name=name,
         run_id=run.info.run_id,
-        pipeline=resolved.write(definition),
-        snapshot=snapshot(),
+        pipeline_uri=resolved.write(definition),
+        snapshot_uri=snapshot(),
     )
 
 

@@ -82,13 +82,15 @@ def run() -> RunRef:
 
 @pytest.fixture
 def worker(run: RunRef) -> Iterator[Worker]:
-    worker = Worker(Setup(pipeline().model_dump(mode="json"), run.snapshot, 1), 2 * memory.GIGABYTE)
+    worker = Worker(
+        Setup(pipeline().model_dump(mode="json"), run.snapshot_uri, 1), 2 * memory.GIGABYTE
+    )
     yield worker
     worker.stop()
 
 
 def test_libraries_that_do_not_fit_are_an_error_at_once(run: RunRef) -> None:
-    worker = Worker(Setup(pipeline().model_dump(mode="json"), run.snapshot, 1), 50 * 2**20)
+    worker = Worker(Setup(pipeline().model_dump(mode="json"), run.snapshot_uri, 1), 50 * 2**20)
     with pytest.raises(
         UserError, match=r"libraries and data alone need more .* use, 50 MB"
     ) as raised:
