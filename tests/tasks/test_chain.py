@@ -70,7 +70,7 @@ def test_published_figures(folder: Path, lab: str, r2: float) -> None:
     assert run.data.metrics["training_r2"] == pytest.approx(r2, abs=5e-5)
 
 
-def labs_own_auc(*, scaled: bool) -> float:
+def published_auc(*, scaled: bool) -> float:
     """The published figure, from scikit-learn alone."""
     table = pd.read_csv(PUBLISHED[RISK])
     rows, answers = table.drop(columns=["PatientID", "Diabetic"]).astype(float), table["Diabetic"]
@@ -88,9 +88,9 @@ def with_avx512() -> bool:
     return information.exists() and "avx512f" in information.read_text()
 
 
-def labs_own_auc_with_avx512() -> float:
+def published_auc_with_avx512() -> float:
     """In its own process, because OpenBLAS chooses its kernels once."""
-    code = "from tests.tasks.test_chain import labs_own_auc; print(labs_own_auc(scaled=False))"
+    code = "from tests.tasks.test_chain import published_auc; print(published_auc(scaled=False))"
     output = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"OPENBLAS_CORETYPE": "SkylakeX"},
@@ -115,12 +115,12 @@ def test_published_figures_of_classes(folder: Path, features: str, auc: float) -
     run = tracking.client().get_run(version.run_id)
     assert run.data.metrics["test_accuracy"] == pytest.approx(0.774, abs=5e-4)
     scaled = "minmax" in features
-    by_hand = labs_own_auc(scaled=scaled)
+    by_hand = published_auc(scaled=scaled)
     assert run.data.metrics["test_auc"] == pytest.approx(by_hand, abs=1e-9)
     # Where liblinear stops on raw features depends on how a CPU rounds: 0.84828 with AVX-512, as
     # the lab has it, 0.84844 with AVX2.
     if not scaled and with_avx512():
-        by_hand = labs_own_auc_with_avx512()
+        by_hand = published_auc_with_avx512()
     assert by_hand == pytest.approx(auc, abs=5e-5 if scaled or with_avx512() else 2.5e-4)
     files = {entry.path for entry in tracking.client().list_artifacts(version.run_id)}
     assert {
