@@ -98,8 +98,8 @@ def load(slot: dict[str, Any]) -> None:
     from tasks.records import resolved
     from tasks.records.snapshots import read_manifest, read_part
 
-    manifest = read_manifest(slot["snapshot"])
-    _loaded["pipeline"] = resolved.read(slot["pipeline"])
+    manifest = read_manifest(slot["snapshot_uri"])
+    _loaded["pipeline"] = resolved.read(slot["pipeline_uri"])
     _loaded.update({part: read_part(manifest, part) for part in ("train", "validation")})
 
 

@@ -111,8 +111,8 @@ def run_slots(pipeline: Pipeline, snapshot_uri: str) -> Figures:
         SlotRef,
         name=NAME,
         run_id=run.info.run_id,
-        pipeline=resolved.write(pipeline),
-        snapshot=snapshot_uri,
+        pipeline_uri=resolved.write(pipeline),
+        snapshot_uri=snapshot_uri,
     )
     running = [
         program("slot", slot(slot=number).model_dump_json())

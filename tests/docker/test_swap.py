@@ -266,7 +266,7 @@ OTHER_STEPS = (
 
 
 def reconcile_patiently() -> None:
-    deploy.serving_of = lambda *_: patient()
+    deploy.deployments.serving_of = lambda *_: patient()
     deploy.reconcile(NAME, "killed")
 
 

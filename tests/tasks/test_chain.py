@@ -314,7 +314,7 @@ def test_a_run_on_an_old_snapshot(folder: Path) -> None:
     again = prepare(
         "steady", "train__steady/again", Overrides(snapshot=run.snapshot_uri, force=True)
     )
-    assert again.slots[0].snapshot == run.snapshot_uri
+    assert again.slots[0].snapshot_uri == run.snapshot_uri
 
 
 HUBER = """\

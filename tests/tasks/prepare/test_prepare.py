@@ -78,7 +78,7 @@ class Project:
         return prepare(self.name, dag_run or f"train__{self.name}/{uuid4().hex}", overrides)
 
     def manifest(self, overrides: Overrides = NONE) -> Manifest:
-        return read_manifest(self.prepare(overrides=overrides).slots[0].snapshot)
+        return read_manifest(self.prepare(overrides=overrides).slots[0].snapshot_uri)
 
     def refused(self) -> UserError:
         """The error; nothing half-made must be left."""
@@ -106,11 +106,11 @@ def test_a_pipeline_becomes_a_snapshot_a_parent_run_and_slots(project: Project) 
     run = tracking.client().get_run(first.run_id)
     assert run.info.run_name == "manual__1"
     assert run.info.status == "RUNNING"
-    assert run.data.tags["snapshot"] == first.snapshot
+    assert run.data.tags["snapshot"] == first.snapshot_uri
     assert run.data.tags[tracking.DAG_RUN] == dag_run
-    assert resolved.read(first.pipeline).name == project.name
+    assert resolved.read(first.pipeline_uri).name == project.name
 
-    manifest = read_manifest(first.snapshot)
+    manifest = read_manifest(first.snapshot_uri)
     assert set(manifest.parts) == {"train", "validation", "test"}
     assert sum(part.rows for part in manifest.files.values()) == 200
     parts = {name: read_part(manifest, name) for name in manifest.parts}
@@ -387,7 +387,7 @@ def test_an_older_snapshot_can_be_run_again(
 
     monkeypatch.setattr("tasks.prepare.make.fetch", never)
     again = project.prepare(overrides=Overrides(snapshot=old.uri))
-    assert again.slots[0].snapshot == old.uri
+    assert again.slots[0].snapshot_uri == old.uri
 
 
 def test_a_snapshot_that_does_not_fit_is_refused(project: Project, pipelines: Path) -> None:

@@ -209,7 +209,7 @@ def test_grid_ends_with_its_points() -> None:
 
 def test_a_snapshot_that_does_not_fit_is_an_error_at_once() -> None:
     run = begin(pipeline(trials=3))
-    bare = RunRef(**run.model_dump() | {"snapshot": searches.snapshot(validation=0.0)})
+    bare = RunRef(**run.model_dump() | {"snapshot_uri": searches.snapshot(validation=0.0)})
 
     with pytest.raises(UserError, match="no validation part"):
         search(slot_of(bare))
