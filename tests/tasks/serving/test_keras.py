@@ -19,7 +19,7 @@ NAME = "keras_test"
 
 
 def test_a_network_is_served_with_its_probabilities(servers: Settings) -> None:
-    network = examples.fitted(examples.NETWORK, "binary", threshold=0.3)
+    network = examples.fit(examples.NETWORK, "binary", threshold=0.3)
     tracking.client()
     with mlflow.start_run(experiment_id=tracking.experiment(NAME)):
         uri = flavors.log(network, examples.FRAME.head())
