@@ -6,9 +6,9 @@
 Ours are images and containers with the label `mlops.project=FILTER_PROJECT`. Whatever is not in the
 tables of policy.py is denied: endpoints, their options, the fields of a container, their values.
 An allowed request is not passed on as received. It is written anew from what was checked: one
-request per connection, names replaced by the ids they stood for, JSON without unchecked fields. The
-engine is left with nothing to read differently. A denial is a line in the log and an answer 403
-that says what was asked and what is allowed.
+request per connection, names replaced by the ids they stood for, JSON without unchecked fields. So
+the engine cannot read a request differently than the filter did. A denial is one line in the log
+and a 403 answer that states what was asked and what is allowed.
 
 Environment, with defaults:
     FILTER_PROJECT         required: the project in the label
