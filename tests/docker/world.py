@@ -18,6 +18,7 @@ import docker.errors
 
 from tasks.serving import engine
 from tests.docker.filtering import BASE, archive, http, send
+from tests.waiting import until
 
 SLEEP = 'CMD ["python3", "-u", "-c", "import os, time; print(os.environ); time.sleep(9999)"]\n'
 MAX_CONTAINERS = 4
@@ -157,9 +158,10 @@ class World:
             if existing.status == "running":
                 return
             existing.remove(force=True)
-        self.engine.containers.run(
+        started = self.engine.containers.run(
             image, name=name, labels=labels, network=network, detach=True, **options
         )
+        until(started.logs, 60, f"{name} has logged its environment")
 
     def create(self, request: bytes) -> dict[str, Any]:
         """Create a container without the filter; returns what an inspection shows of its kind."""
