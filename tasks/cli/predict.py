@@ -125,16 +125,20 @@ def _from_csv(name: str, content: bytes, file: str) -> dict[str, Any] | None:
         return None
     from tasks.data import input_rows, json_values
 
-    data = load.load(name).data
+    pipeline = load.load(name)
     with TemporaryDirectory() as folder:
-        path = Path(folder, "rows.csv") if file == "-" else Path(file)
-        if file == "-":
-            path.write_bytes(content)
-        rows = input_rows.read_csv(path, file, data)
+        # A pipe can be read only once, so the reader gets a copy, whose ending tells how it is
+        # compressed.
+        path = Path(folder, "rows.csv" if file == "-" else Path(file).name)
+        path.write_bytes(content)
+        rows = input_rows.read_csv(path, file, pipeline.data)
     if rows is None:
         return None
-    features = [column for column in data.columns if column in rows and column != data.target]
-    return {"dataframe_split": json_values.as_split(input_rows.typed(rows, features, file, data))}
+    features = [column for column in pipeline.feature_names if column in rows]
+    typed = input_rows.typed(rows, features, file, pipeline.data)
+    # The version that serves may take columns that the file no longer has.
+    others = rows.drop(columns=[*features, pipeline.data.target], errors="ignore")
+    return {"dataframe_split": json_values.as_split(typed.join(others))}
 
 
 def _from_parquet(content: bytes, file: str) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def existing(ask: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T 
     try:
         return ask(*arguments, **options)
     except MlflowException as err:
-        if is_final(err):
+        if err.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             return None
         raise
 
@@ -184,5 +184,6 @@ def reference(run: Run) -> RunRef:
 
 def alias_version(name: str, alias: str) -> int | None:
     """Number of the version that has the alias."""
-    version = existing(client().get_model_version_by_alias, name, alias)
-    return None if version is None else int(version.version)
+    model = existing(client().get_registered_model, name)
+    version = model.aliases.get(alias) if model else None
+    return None if version is None else int(version)

@@ -16,6 +16,14 @@ from tasks.pipeline.schema import Column, Data, Scalar, Source
 
 EXAMPLES = 5
 """Bad values named in an error."""
+DIALECT = frozenset(
+    {
+        *("sep", "delimiter", "decimal", "thousands", "encoding", "engine", "comment"),
+        *("quotechar", "quoting", "escapechar", "doublequote", "skipinitialspace"),
+        *("na_values", "keep_default_na", "na_filter", "true_values", "false_values"),
+    }
+)
+"""Options that say how values are written. Others choose rows or names of the source's own file."""
 
 
 def csv_source(data: Data) -> Source | None:
@@ -39,7 +47,8 @@ def read_csv(path: Path, shown: str, data: Data, **options: Scalar) -> pd.DataFr
     source = csv_source(data)
     if source is None:
         return None
-    merged = {**source.options, "compression": "infer", **options}
+    dialect = {name: value for name, value in source.options.items() if name in DIALECT}
+    merged = {**dialect, "compression": "infer", **options}
     source = source.model_copy(update={"constants": {}, "options": merged, "format": "csv"})
     file = File(uri=shown, sha256="", size=0)
     rows = read(Fetched(source=source, files=(file,), paths=(path,)), data)

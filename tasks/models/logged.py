@@ -22,7 +22,8 @@ def get_run(run_id: str) -> Run:
     Raises:
         UserError: There is no such run.
     """
-    run = tracking.existing(tracking.client().get_run, run_id)
+    is_id = RUN_ID.fullmatch(run_id)
+    run = tracking.existing(tracking.client().get_run, run_id) if is_id else None
     if run is None or run.info.lifecycle_stage != "active":
         raise UserError(
             f"There is no run {run_id!r} in MLflow.",

@@ -58,6 +58,8 @@ def changes(inputs: Inputs, earlier: Inputs) -> str:
 
 def read(run: Run) -> Inputs | None:
     """The inputs of a parent run; None for a run that recorded none, e.g. one logged by hand."""
+    if tracking.INPUTS not in run.data.tags:
+        return None
     artifacts = tracking.client().list_artifacts(run.info.run_id)
     if all(file.path != ARTIFACT for file in artifacts):
         return None

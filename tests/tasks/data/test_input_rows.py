@@ -54,3 +54,13 @@ def test_without_a_csv_source_nothing_says_how_to_read_one(tmp_path: Path) -> No
     database = {"uri": "postgresql://db/shop", "connection": "shop", "query": "select 1"}
     sources = data({"uri": "s3://data/old.parquet"}, database)
     assert input_rows.read_csv(tmp_path / "rows.csv", "rows.csv", sources) is None
+
+
+def test_options_that_choose_rows_or_names_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("yes;x\nt;1\nf;2\nt;3\n")
+    chosen = {"nrows": 1, "skiprows": 1, "header": None, "names": ["a", "b"], "usecols": [0]}
+    source = CSV | {"options": CSV["options"] | chosen}
+    rows = input_rows.read_csv(tmp_path / "rows.csv", "rows.csv", data(source))
+    assert rows is not None
+    assert list(rows.columns) == ["yes", "x"]
+    assert len(rows) == 3
