@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from tasks.base.errors import UnavailableError
 from tasks.base.settings import settings
 from tasks.deploy import act, decide, observe
 from tasks.records import champion
@@ -37,6 +38,11 @@ def reconcile(name: str, actor: str) -> dict[str, Any]:
         stopped = act.carry_out(name, actor, observed, actions, connection)
         act.write_routes()
         addresses = upstreams.current(settings().gateway_folder, name)
+    if observed.unreachable:
+        raise UnavailableError(
+            f"{name} is served, but what it no longer needs elsewhere was not removed.",
+            why=observed.unreachable,
+        )
     version = observed.champion
     log.info("%s: %s serves on %s", name, f"version {version}" if version else "none", addresses)
     return {

@@ -48,6 +48,8 @@ def carry_out(
                 upstreams.remove(settings().gateway_folder, name)
             case Record():
                 _record(name, actor, observed, action, connection)
+            case Stop(_, server) if started and server.address in started.addresses:
+                continue  # adopted: its image was gone when the servers were compared
             case Stop() | Remove() if _moved(name, observed):
                 break  # the next reconciliation needs the new champion's server
             case Stop(target, server):

@@ -31,6 +31,8 @@ class Observed:
     """The version of the last deployment in the ledger."""
     ledger_row: int
     """The id of that row; 0 without one."""
+    linked: bool
+    """Whether the gateway has a route for the model, complete or not."""
     routed: tuple[str, ...]
     """Addresses behind the endpoint."""
     healthy: bool
@@ -41,6 +43,8 @@ class Observed:
     """Addresses of the champion's servers that run otherwise than the file asks."""
     stored: Mapping[Kind, frozenset[int | None]]
     """Versions that have an image; None: leftovers of killed builds."""
+    unreachable: str = ""
+    """Why a target that the file does not ask for could not be observed."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def actions(observed: Observed) -> list[Action]:
 
 def _route(observed: Observed) -> list[Action]:
     if observed.champion is None:
-        return [Withdraw()] if observed.routed else []
+        return [Withdraw()] if observed.linked else []
     if observed.healthy:
         return []
     return [Start(observed.champion), Switch(observed.champion)]

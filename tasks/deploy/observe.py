@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
-from tasks.base.errors import RunFailedError
+from tasks.base.errors import RunFailedError, UnavailableError
 from tasks.base.settings import settings
 from tasks.clients import tracking
 from tasks.deploy.decide import Observed
 from tasks.records import ledger, registry
 from tasks.serving import deployments, endpoints, model_files, smoke
 from tasks.serving.gateway import upstreams
-from tasks.serving.targets.available import kind_of, targets_in_use
-from tasks.serving.targets.deployment import Comparison, Deployment
+from tasks.serving.targets.available import Kind, kind_of, targets_in_use
+from tasks.serving.targets.deployment import Comparison, Deployment, Target
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def read(name: str) -> Observed:
     deployed = [entry for entry in ledger.history(name, 1000) if entry.kind == "deployed"]
     versions = [aliases.get(tracking.PREVIOUS), *(entry.to_version for entry in deployed)]
     earlier = dict.fromkeys(version for version in versions if version and version != champion)
+    servers, stored, unreachable = _held(name, kind, targets)
     return Observed(
         serving=serving,
         target=kind,
@@ -39,12 +41,31 @@ def read(name: str) -> Observed:
         earlier=tuple(earlier),
         recorded=deployed[0].to_version if deployed else None,
         ledger_row=deployed[0].id if deployed else 0,
+        linked=name in upstreams.names(settings().gateway_folder),
         routed=routed,
         healthy=_healthy(compared.running, routed),
-        servers={kind: tuple(target.list(name)) for kind, target in targets.items()},
+        servers=servers,
         surplus=compared.surplus,
-        stored={kind: target.stored(name) for kind, target in targets.items()},
+        stored=stored,
+        unreachable=unreachable,
     )
+
+
+def _held(
+    name: str, wanted: Kind, targets: Mapping[Kind, Target]
+) -> tuple[dict[Kind, tuple[Deployment, ...]], dict[Kind, frozenset[int | None]], str]:
+    """The servers and images of each target; and why one, other than the wanted, did not answer."""
+    servers: dict[Kind, tuple[Deployment, ...]] = {}
+    stored: dict[Kind, frozenset[int | None]] = {}
+    unreachable = ""
+    for kind, target in targets.items():
+        try:
+            servers[kind], stored[kind] = tuple(target.list(name)), target.stored(name)
+        except UnavailableError as err:
+            if kind == wanted:
+                raise
+            unreachable = str(err)
+    return servers, stored, unreachable
 
 
 def _waiting(name: str, aliases: dict[str, int]) -> frozenset[int]:

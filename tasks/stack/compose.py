@@ -74,16 +74,16 @@ def _state(service: str) -> str:
         "gateway": config.gateway_internal,
     }[service]
     address = urlsplit(url)
-    host, port = address.hostname or "", address.port or 80
+    host = address.hostname or ""
     match service:
         case "postgres":
             healthy = health.postgres(url)
         case "store":
             healthy = _refuses_unsigned(url)
         case "airflow":
-            healthy = health.all_parts(health.airflow(port, host=host))
+            healthy = health.all_parts(health.airflow(address.port or 80, host=host))
         case _:
-            healthy = health.web(port, host=host)
+            healthy = health.web(address.port or 80, host=host)
     if healthy:
         return "running"
     return "failed" if _resolves(host) else "stopped"

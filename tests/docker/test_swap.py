@@ -212,6 +212,16 @@ def test_old_images_are_kept_for_a_rollback_and_older_ones_are_not(
 
 
 @pytest.mark.usefixtures("first")
+def test_servers_whose_image_lost_its_name_serve_on() -> None:
+    (server,) = ContainerTarget().list(NAME)
+    engine.client().images.remove(image.tag(NAME, server.version), force=True)
+    for _ in range(2):
+        deploy.reconcile(NAME, "somebody")
+        assert serving()[0] == server.version
+        assert ContainerTarget().list(NAME) != []
+
+
+@pytest.mark.usefixtures("first")
 def test_without_a_champion_there_is_no_endpoint_and_no_container() -> None:
     tracking.client().delete_registered_model_alias(NAME, tracking.CHAMPION)
     assert deploy.reconcile(NAME, "somebody")["stopped"] == [1]

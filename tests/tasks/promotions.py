@@ -30,8 +30,8 @@ def build(name: str, version: int, champion: int | None, **fields: Any) -> Build
     defaults = {
         "name": name,
         "run_id": f"{name}/{version}",
-        "pipeline": "p",
-        "snapshot": "s",
+        "pipeline_uri": "p",
+        "snapshot_uri": "s",
         "version": version,
         "verdict": "promote",
         "promote": True,

@@ -147,7 +147,7 @@ class Home:
 
 def write_private(path: Path, text: str) -> bool:
     """Write a file, whole or not at all, for its owner only; returns whether it changed."""
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_text() == text and path.stat().st_mode & 0o777 == 0o600:
         return False
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

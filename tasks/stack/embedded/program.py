@@ -93,7 +93,8 @@ def written_stop_wait(home: Home, name: str) -> int:
 
 def delete(home: Home, name: str) -> None:
     """Delete the files of a program."""
-    for path in _files(home, name):
+    # The section goes first: without it a specification that a kill leaves behind does no harm.
+    for path in reversed(_files(home, name)):
         path.unlink(missing_ok=True)
 
 

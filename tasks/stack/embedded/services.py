@@ -105,7 +105,11 @@ def gateway(stack: Stack) -> Program:
         *(_executable("caddy"), "run", "--config", str(folder / "caddy.json"), "--watch"),
     )
     env = {
+        # All that it reads: variables of the shell that called `up` may name another stack.
         "MLOPS_HOME": str(stack.home.root),
+        "MLOPS_GATEWAY_FOLDER": str(folder),
+        "MLOPS_AIRFLOW_URL": stack.url("airflow"),
+        "MLFLOW_TRACKING_URI": stack.url("mlflow"),
         "MLOPS_PIPELINES": str(settings().pipelines.absolute()),
         "PYTHONPATH": str(REPOSITORY),
         "XDG_DATA_HOME": str(folder / "data"),

@@ -58,7 +58,7 @@ def test_without_a_csv_source_nothing_says_how_to_read_one(tmp_path: Path) -> No
 
 def test_options_that_choose_rows_or_names_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("yes;x\nt;1\nf;2\nt;3\n")
-    chosen = {"nrows": 1, "skiprows": 1, "header": None, "names": ["a", "b"], "usecols": [0]}
+    chosen = {"nrows": 1, "skiprows": 1, "skipfooter": 1, "header": None}
     source = CSV | {"options": CSV["options"] | chosen}
     rows = input_rows.read_csv(tmp_path / "rows.csv", "rows.csv", data(source))
     assert rows is not None

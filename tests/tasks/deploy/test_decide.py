@@ -34,6 +34,7 @@ SERVED = Observed(
     earlier=(),
     recorded=1,
     ledger_row=7,
+    linked=True,
     routed=ONE.addresses,
     healthy=True,
     servers={"docker": (ONE,), "process": ()},
@@ -58,9 +59,14 @@ def containers(*servers: Deployment) -> dict[Kind, tuple[Deployment, ...]]:
 CASES: dict[str, tuple[dict[str, Any], list[Action]]] = {
     "nothing is due": ({}, []),
     "a model that was never registered": (
-        {"champion": None, "recorded": None, "routed": (), "healthy": False}
+        {"champion": None, "recorded": None, "linked": False, "routed": (), "healthy": False}
         | {"servers": containers(), "stored": images()},
         [],
+    ),
+    "a route that a kill left incomplete": (
+        {"champion": None, "recorded": None, "routed": (), "healthy": False}
+        | {"servers": containers(), "stored": images()},
+        [Withdraw()],
     ),
     "the first champion": (
         {"recorded": None, "routed": (), "healthy": False}
@@ -111,7 +117,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Action]]] = {
         [Withdraw(), Record(1, None), Stop("docker", ONE), remove(1)],
     ),
     "without a champion, while a challenger waits": (
-        {"champion": None, "recorded": None, "routed": (), "healthy": False}
+        {"champion": None, "recorded": None, "linked": False, "routed": (), "healthy": False}
         | {"waiting": frozenset({1})},
         [],
     ),
@@ -167,6 +173,7 @@ def observations(draw: st.DrawFn) -> Observed:
         earlier=tuple(draw(st.lists(VERSIONS.filter(lambda v: v != champion), unique=True))),
         recorded=draw(st.none() | VERSIONS),
         ledger_row=draw(st.integers(0, 9)),
+        linked=True,
         routed=tuple(fitting) if healthy else tuple(draw(routes)),
         healthy=healthy,
         servers=servers,
@@ -183,9 +190,9 @@ def after(observed: Observed, actions: Iterable[Action]) -> Observed:
                 observed = started(observed, version)
             case Switch(version):
                 routed = [address for each in fitting(observed) for address in each.addresses]
-                observed = replace(observed, routed=tuple(routed), healthy=True)
+                observed = replace(observed, linked=True, routed=tuple(routed), healthy=True)
             case Withdraw():
-                observed = replace(observed, routed=())
+                observed = replace(observed, linked=False, routed=())
             case Record(_, version):
                 observed = replace(observed, recorded=version)
             case Stop(kind, stopped):
