@@ -64,9 +64,11 @@ def token(running: Stack) -> str:
 
 
 def test_everything_is_healthy(running: Stack) -> None:
-    found = status()
-    assert {name: one.state for name, one in found.items()} == dict.fromkeys(SERVICES, "running")
-    assert all_run(found)
+    services = status()
+    assert {name: service.state for name, service in services.items()} == dict.fromkeys(
+        SERVICES, "running"
+    )
+    assert all_run(services)
     assert set(Supervisor(running.home).programs()) == set(CORE)
 
 

@@ -172,11 +172,11 @@ def test_status_says_it_all_and_no_secret(chain: Chain, first: dict) -> None:
     ],
 )
 def test_mistakes_are_named_with_exit_code_2(
-    chain: Chain, words: tuple[str, ...], said: str
+    chain: Chain, words: tuple[str, ...], message: str
 ) -> None:
     done = mlops(*words)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

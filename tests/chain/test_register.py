@@ -79,9 +79,9 @@ def test_a_second_time_finds_the_version_and_its_decision(chain: Chain, run_id: 
     ],
 )
 def test_mistakes_are_named_with_exit_code_2(
-    chain: Chain, run_id: str, words: tuple[str, ...], said: str
+    chain: Chain, run_id: str, words: tuple[str, ...], message: str
 ) -> None:
     done = mlops("register", *words)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

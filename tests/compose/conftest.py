@@ -71,10 +71,10 @@ class Project:
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """What the engine says of each container of the project, by name."""
-        found = docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.name}")
+        ids = docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.name}")
         # Not checked: one may have ended since, and what is said then is of the others.
-        there = docker("inspect", "--type", "container", *found.split(), check=False)
-        return {one["Name"].lstrip("/"): one for one in json.loads(there)}
+        inspected = docker("inspect", "--type", "container", *ids.split(), check=False)
+        return {container["Name"].lstrip("/"): container for container in json.loads(inspected)}
 
     def service(self, name: str) -> dict[str, Any]:
         """What the engine says of a service's first container."""

@@ -95,8 +95,8 @@ def test_runs_artifacts_and_data_go_there(elsewhere: tuple[Project, str]) -> Non
     project, other = elsewhere
     project.compose("up", "-d", "--wait", "mlflow", "airflow-api-server", "airflow-scheduler")
     assert {"postgres", "minio", "buckets"}.isdisjoint(
-        one["Config"]["Labels"]["com.docker.compose.service"]
-        for one in project.containers().values()
+        container["Config"]["Labels"]["com.docker.compose.service"]
+        for container in project.containers().values()
     )
     assert "all of it worked" in project.inside("airflow-scheduler", "python3", "-c", USES)
     stored: Any = docker("exec", other, "find", "/s", "-type", "f")

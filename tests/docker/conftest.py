@@ -42,10 +42,10 @@ def docker_target(servers: Settings) -> Iterator[Settings]:
 def remove_all() -> None:
     """Remove every container and image of the tests."""
     client: Any = engine.client()
-    for one in client.containers.list(all=True, filters=engine.ours(), ignore_removed=True):
+    for container in client.containers.list(all=True, filters=engine.ours(), ignore_removed=True):
         with suppress(docker.errors.APIError):  # a test that was cut short is still at it
-            one.remove(force=True, v=True)
+            container.remove(force=True, v=True)
     for filters in (engine.ours(kind="model"), engine.ours()):  # what is built on others first
-        for one in client.images.list(filters=filters):
+        for image in client.images.list(filters=filters):
             with suppress(docker.errors.APIError):  # gone with one that was built on it
-                client.images.remove(one.id, force=True)
+                client.images.remove(image.id, force=True)

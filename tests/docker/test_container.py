@@ -113,8 +113,8 @@ def containers(name: str = NAME) -> list[Any]:
 
 
 def only(name: str = NAME) -> Any:
-    (one,) = containers(name)
-    return one
+    (container,) = containers(name)
+    return container
 
 
 def test_start_is_idempotent_and_stop_leaves_nothing(
@@ -138,11 +138,11 @@ def test_start_is_idempotent_and_stop_leaves_nothing(
 
 def test_the_container_may_do_little(target: ContainerTarget, versions: tuple[int, int]) -> None:
     ready(target, versions[0], cpus=0.5, memory="400m", environment={"A": "b"}, labels={"c": "d"})
-    found = only()
-    host, config = found.attrs["HostConfig"], found.attrs["Config"]
+    container = only()
+    host, config = container.attrs["HostConfig"], container.attrs["Config"]
     assert config["User"] == "10001:10001"
     assert "A=b" in config["Env"]
-    assert found.name == f"{settings().compose_project}-model-{NAME}-v{versions[0]}-1"
+    assert container.name == f"{settings().compose_project}-model-{NAME}-v{versions[0]}-1"
     assert {
         "c": "d",
         "mlops.project": settings().compose_project,
@@ -152,7 +152,7 @@ def test_the_container_may_do_little(target: ContainerTarget, versions: tuple[in
         "com.docker.compose.service": f"model-{NAME}",
         "com.docker.compose.container-number": "1",
         "com.docker.compose.oneoff": "False",
-    }.items() <= found.labels.items()
+    }.items() <= container.labels.items()
     assert (host["Memory"], host["MemorySwap"]) == (400 * 2**20, 400 * 2**20)
     assert (host["NanoCpus"], host["PidsLimit"]) == (500_000_000, 256)
     assert (host["ReadonlyRootfs"], host["Privileged"], host["Init"]) == (True, False, True)
@@ -171,8 +171,8 @@ def test_its_health_is_seen(target: ContainerTarget, versions: tuple[int, int]) 
     ready(target, versions[0])
 
     def healthy() -> bool:
-        found = only()
-        return bool(found.attrs["State"]["Health"]["Status"] == "healthy")
+        container = only()
+        return bool(container.attrs["State"]["Health"]["Status"] == "healthy")
 
     until(healthy, 60, "the engine calls it healthy")
 
@@ -194,13 +194,13 @@ def test_replicas_are_made_up_and_an_extra_one_can_go(
     again = ready(target, versions[0], replicas=2)
     assert len(set(again.addresses)) == 2
     assert len(set(two.addresses) & set(again.addresses)) == 1
-    one = target.start(NAME, versions[0], Serving(replicas=1))
-    assert one.addresses == again.addresses[:1]
+    single = target.start(NAME, versions[0], Serving(replicas=1))
+    assert single.addresses == again.addresses[:1]
     assert len(target.list(NAME)) == 2  # until somebody stops it
-    (extra,) = (server for server in target.list(NAME) if server.address not in one.addresses)
+    (extra,) = (server for server in target.list(NAME) if server.address not in single.addresses)
     target.stop(extra, 0)
-    assert [server.addresses for server in target.list(NAME)] == [one.addresses]
-    assert one.answers()
+    assert [server.addresses for server in target.list(NAME)] == [single.addresses]
+    assert single.answers()
 
 
 def test_other_limits_are_other_containers_beside_the_old_ones(

@@ -144,13 +144,13 @@ def test_what_is_inside(built: Image) -> None:
 
 
 def test_no_secret_is_in_it(built: Image) -> None:
-    found = engine.client().images.get(built.tag)
-    said = json.dumps([found.history(), found.attrs])
+    inspected = engine.client().images.get(built.tag)
+    text = json.dumps([inspected.history(), inspected.attrs])
     key = settings().aws_secret_access_key
     assert key is not None
     secrets = [key.get_secret_value(), settings().database, str(settings().aws_access_key_id)]
     assert all(secrets)
-    assert not [secret for secret in secrets if secret in said]
+    assert not [secret for secret in secrets if secret in text]
 
 
 def test_a_version_made_again_under_the_same_number_is_not_mistaken(
@@ -268,7 +268,7 @@ def left() -> tuple[list[str], list[str]]:
     client = engine.client()
     containers = client.containers.list(all=True, filters=filters, ignore_removed=True)
     images = client.images.list(filters={**filters, "dangling": True})
-    return [one.name for one in containers], [one.id for one in images]
+    return [item.name for item in containers], [item.id for item in images]
 
 
 def test_a_killed_build_leaves_nothing_after_the_next_clean(built: Image, tmp_path: Path) -> None:
@@ -293,11 +293,11 @@ def test_a_container_that_others_remove_as_well_is_gone(built: Image) -> None:
     at_once = threading.Barrier(8)
 
     def remove(name: str) -> None:
-        one = engine.client().containers.get(name)
+        container = engine.client().containers.get(name)
         at_once.wait()
-        engine.remove(one)
+        engine.remove(container)
         with pytest.raises(docker.errors.NotFound):
-            one.reload()
+            container.reload()
 
     for _ in range(3):
         made = engine.client().containers.run(
@@ -308,5 +308,5 @@ def test_a_container_that_others_remove_as_well_is_gone(built: Image) -> None:
 
 
 def running(names: list[str]) -> list[str]:
-    found = engine.client().containers.list(ignore_removed=True)
-    return [one.name for one in found if one.name in names]
+    containers = engine.client().containers.list(ignore_removed=True)
+    return [container.name for container in containers if container.name in names]

@@ -88,19 +88,19 @@ def serving() -> tuple[int, float]:
 
 
 def running() -> list[int]:
-    return [one.version for one in ContainerTarget().list(NAME)]
+    return [server.version for server in ContainerTarget().list(NAME)]
 
 
 def moves() -> list[tuple[int | None, int | None]]:
     """The deployments on record, oldest first."""
-    found = [one for one in reversed(ledger.history(NAME)) if one.kind == "deployed"]
-    return [(one.from_version, one.to_version) for one in found]
+    deployments = [entry for entry in reversed(ledger.history(NAME)) if entry.kind == "deployed"]
+    return [(entry.from_version, entry.to_version) for entry in deployments]
 
 
 def images() -> list[int]:
     client = engine.client()
-    found = client.images.list(filters=engine.ours(model=NAME))
-    return sorted(int(one.labels[engine.VERSION]) for one in found)
+    built = client.images.list(filters=engine.ours(model=NAME))
+    return sorted(int(each.labels[engine.VERSION]) for each in built)
 
 
 @pytest.mark.usefixtures("first")
@@ -131,9 +131,9 @@ def test_new_limits_and_replicas_without_a_lost_request(serve: Any) -> None:
     assert set(clients.got) == {(200, "1")}, clients.got
     assert (len(done["addresses"]), done["stopped"]) == (3, [1])
     assert not set(done["addresses"]) & set(old.addresses)
-    there = ContainerTarget().list(NAME)
-    assert [one.addresses for one in there] == [(address,) for address in done["addresses"]]
-    answered = [(ask(one.address, "/status") or {})["requests"] for one in there]
+    servers = ContainerTarget().list(NAME)
+    assert [each.addresses for each in servers] == [(address,) for address in done["addresses"]]
+    answered = [(ask(each.address, "/status") or {})["requests"] for each in servers]
     assert min(answered) > 3  # of the smoke test
     serve(replicas=1, memory="600m", drain_timeout=10)
     assert len(deploy.reconcile(NAME, "somebody")["addresses"]) == 1
@@ -165,10 +165,10 @@ def test_a_good_version_is_built_and_tried_before_it_is_promoted() -> None:
     built = build.build(ref)
     assert build.build(ref) == built
     run = tracking.client().get_run(ref.run_id).data
-    found = image.find(name, ref.version, "mlops")
-    assert found is not None
-    assert run.tags["serving.image"] == found.tag
-    assert run.tags["serving.image_id"] == found.id
+    stored = image.find(name, ref.version, "mlops")
+    assert stored is not None
+    assert run.tags["serving.image"] == stored.tag
+    assert run.tags["serving.image_id"] == stored.id
     assert 20 < run.metrics["serving_memory_mb"] < 1000
     assert 0 < run.metrics["serving_start_s"] < 60
     (server,) = ContainerTarget().list(name)
@@ -195,9 +195,9 @@ def test_a_version_whose_server_ends_is_rejected(tmp_path: Path) -> None:
 def test_old_images_are_kept_for_a_rollback_and_older_ones_are_not(
     gateway: Settings, serve: Any
 ) -> None:
-    there = len(registry.versions(NAME))
+    count = len(registry.versions(NAME))
     new = [examples.register(NAME, Ridge(alpha=alpha))[0] for alpha in (3.0, 4.0)]
-    assert new[0] == there + 1
+    assert new[0] == count + 1
     serve(keep=1)
     for version in (1, 2, *new):
         champion(version)
@@ -231,14 +231,14 @@ def test_without_a_champion_there_is_no_endpoint_and_no_container() -> None:
 
 def test_a_model_moves_between_processes_and_containers(gateway: Settings, serve: Any) -> None:
     champion(1)
-    for kind, there, gone in (
+    for kind, target, gone in (
         ("process", ProcessTarget(), ContainerTarget()),
         ("docker", ContainerTarget(), ProcessTarget()),
     ):
         serve(target=kind)
         deploy.reconcile(NAME, "somebody")
         assert serving()[0] == 1
-        assert len(there.list(NAME)) == 1
+        assert len(target.list(NAME)) == 1
         assert gone.list(NAME) == []
 
 
@@ -251,8 +251,8 @@ def test_mlflows_own_image(serve: Any) -> None:
     assert answer.json() == {"predictions": [pytest.approx(PREDICTIONS[1], rel=1e-9)]}
     assert endpoints.endpoints()[NAME] == endpoints.Endpoint(endpoints.url(NAME), 1, "running")
     assert deploy.reconcile(NAME, "somebody")["switched"] is False
-    (one,) = engine.client().containers.list(filters=engine.ours(model=NAME))
-    assert one.attrs["Config"]["User"] == replica.USER
+    (container,) = engine.client().containers.list(filters=engine.ours(model=NAME))
+    assert container.attrs["Config"]["User"] == replica.USER
     serve(builder="mlops", drain_timeout=1)
     assert deploy.reconcile(NAME, "somebody")["switched"] is True
     assert serving()[0] == 1

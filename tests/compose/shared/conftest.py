@@ -49,7 +49,7 @@ def idle_memory(project: Project) -> dict[str, float]:
 
     with suppress(AssertionError):  # of which the test of it tells
         until(settled, 120, "it is idle")
-    return min(readings, key=lambda one: sum(one.values()))
+    return min(readings, key=lambda reading: sum(reading.values()))
 
 
 @pytest.fixture(scope="package")

@@ -13,9 +13,9 @@ def served(project: Project, name: str) -> int | None:
 
 def models(project: Project, name: str) -> list[str]:
     """Names of the model's containers, the project's killed builds included."""
-    found = docker(
+    ids = docker(
         "ps", "-a", "--filter", f"label=mlops.project={project.name}",
         "--format", '{{.Names}} {{.Label "mlops.model"}}',
     )  # fmt: skip
-    listed = [line.split(" ") for line in found.splitlines()]
+    listed = [line.split(" ") for line in ids.splitlines()]
     return sorted(container for container, model in listed if model in ("", name))

@@ -27,8 +27,8 @@ def train(airflow: httpx.Client, name: str = NAME, **conf: Any) -> str:
     dag = f"/api/v2/dags/train__{name}"
 
     def read(path: str) -> dict[str, Any]:
-        found = airflow.get(path)
-        return dict(found.json()) if found.is_success else {}
+        answer = airflow.get(path)
+        return dict(answer.json()) if answer.is_success else {}
 
     until(lambda: read(dag), 120, "Airflow has read the DAG")
     answer = airflow.post(f"{dag}/dagRuns", json={"logical_date": None, "conf": conf})
@@ -102,9 +102,9 @@ def test_down_and_up_serve_the_same_version_by_themselves(
 
 
 def test_the_command_line_sees_it_all(project: Project, first: int) -> None:
-    said = project.cli("demo").stdout
+    output = project.cli("demo").stdout
     for part in ("leaderboard", "predictions", "/airflow", "docker compose down"):
-        assert part in said
+        assert part in output
     assert "rollback" in project.cli("history", NAME).stdout
     assert "rmse" in project.cli("leaderboard", NAME).stdout
     rows = project.folder / "rows.json"

@@ -17,12 +17,12 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 def test_status(project: Project) -> None:
     done = project.cli("status", "--json")
-    found = json.loads(done.stdout)
-    assert set(found["services"]) == {"postgres", "store", "mlflow", "airflow", "gateway"}
-    for service in found["services"].values():
+    report = json.loads(done.stdout)
+    assert set(report["services"]) == {"postgres", "store", "mlflow", "airflow", "gateway"}
+    for service in report["services"].values():
         assert service["state"] == "running"
         assert service["pid"] is None
-    urls = {name: one["url"] for name, one in found["services"].items()}
+    urls = {name: service["url"] for name, service in report["services"].items()}
     assert urls["gateway"] == project.url()
     assert urls["mlflow"] == f"{project.url()}/mlflow"
     assert urls["airflow"] == f"{project.url()}/airflow"
@@ -31,9 +31,9 @@ def test_status(project: Project) -> None:
 
 
 def test_login_says_where_and_how(project: Project) -> None:
-    said = project.cli("login").stdout
-    assert f"{project.url()}/airflow" in said
-    assert project.exports()["MLOPS_AIRFLOW_PASSWORD"] in said
+    output = project.cli("login").stdout
+    assert f"{project.url()}/airflow" in output
+    assert project.exports()["MLOPS_AIRFLOW_PASSWORD"] in output
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,8 @@ def restart_engine() -> None:
     if Path("/run/systemd/system").exists():
         subprocess.run(["systemctl", "restart", "docker"], check=True)
     else:
-        found = psutil.process_iter(["name"])
-        (engine,) = [one for one in found if one.info["name"] == "dockerd"]
+        processes = psutil.process_iter(["name"])
+        (engine,) = [process for process in processes if process.info["name"] == "dockerd"]
         command = engine.cmdline()
         engine.terminate()
         engine.wait(120)
@@ -106,8 +106,8 @@ def assert_no_orphans(project: Project, chain: Chain, version: int) -> None:
     label, columns = f"label=mlops.project={project.name}", "{{.Repository}}:{{.Tag}}"
     built = docker("images", "--filter", label, "--format", columns).split()
     assert not [image for image in built if "<none>" in image]
-    versions = sorted(int(one.split(":")[1]) for one in built if f"/{NAME}:" in one)
-    assert versions == [one for one in range(1, version + 1) if one >= version - KEPT]
+    versions = sorted(int(tag.split(":")[1]) for tag in built if f"/{NAME}:" in tag)
+    assert versions == [number for number in range(1, version + 1) if number >= version - KEPT]
 
 
 def strike_all_in_turn(project: Project, search: str) -> None:
@@ -181,8 +181,8 @@ def test_a_broken_image_never_becomes_champion(
         run = chain.train(NAME, trials=2, seed=7, force=True)
         assert chain.finish(NAME, run, 600) == "failed"
         assert chain.tasks(NAME, run)["build"] == "failed"
-        found = tracking.client().get_model_version_by_alias(NAME, tracking.CHAMPION)
-        assert int(found.version) == before
+        entry = tracking.client().get_model_version_by_alias(NAME, tracking.CHAMPION)
+        assert int(entry.version) == before
         # The file is as wrong for the champion's own containers.
         assert deployed(chain) == "failed"
         assert served(project, NAME) == before

@@ -37,13 +37,13 @@ EVERY_PORT = (80, 443, 2019, 2375, 5000, 5432, 6379, 8000, 8001, 8080, 8793, 897
 def addresses(project: Project) -> dict[str, dict[str, str]]:
     """Addresses of each running service, but the models, by network."""
     running = {
-        one["Config"]["Labels"]["com.docker.compose.service"]: one
-        for one in project.containers().values()
-        if one["State"]["Running"]
+        container["Config"]["Labels"]["com.docker.compose.service"]: container
+        for container in project.containers().values()
+        if container["State"]["Running"]
     }
     return {
-        service: {name: network["IPAddress"] for name, network in networks(one).items()}
-        for service, one in running.items()
+        service: {name: network["IPAddress"] for name, network in networks(container).items()}
+        for service, container in running.items()
         if not service.startswith("model-")
     }
 
@@ -63,16 +63,16 @@ def knock(project: Project, network: str, places: list[tuple[str, int]]) -> set[
 
 
 def test_the_models_network_leads_nowhere(project: Project) -> None:
-    found = addresses(project)
-    hosts = set(SERVED) | {ip for one in found.values() for ip in one.values()}
+    by_service = addresses(project)
+    hosts = set(SERVED) | {ip for known in by_service.values() for ip in known.values()}
     gateway = json.loads(docker("network", "inspect", f"{project.name}-models"))[0]
-    hosts |= {one["Gateway"] for one in gateway["IPAM"]["Config"] if "Gateway" in one}
+    hosts |= {subnet["Gateway"] for subnet in gateway["IPAM"]["Config"] if "Gateway" in subnet}
     published = [int(value) for name, value in project.env.items() if name.endswith("_PORT")]
     places = [(host, port) for host in sorted(hosts) for port in (*EVERY_PORT, *published)]
     places += [("1.1.1.1", 443), ("8.8.8.8", 53)]
     reached = knock(project, f"{project.name}-models", places)
     # The host's own ports are the host's affair; no service of ours is among them.
-    bridge = {one["Gateway"] for one in gateway["IPAM"]["Config"] if "Gateway" in one}
+    bridge = {subnet["Gateway"] for subnet in gateway["IPAM"]["Config"] if "Gateway" in subnet}
     ours = {*EVERY_PORT, *published} - {80, 443}
     assert {place for place in reached if place[0] not in bridge} == set()
     assert {port for host, port in reached if host in bridge} & ours == set()
@@ -86,10 +86,13 @@ def test_the_same_knocking_finds_the_servers_where_they_are(project: Project) ->
 
 
 def test_who_is_on_which_network(project: Project) -> None:
-    found = {service: set(one) for service, one in addresses(project).items()}
+    by_service = {service: set(names) for service, names in addresses(project).items()}
     models, engine = f"{project.name}-models", f"{project.name}_docker"
-    assert {name for name, on in found.items() if models in on} == {"gateway", "airflow-scheduler"}
-    assert {name for name, on in found.items() if engine in on} == {
+    assert {name for name, on in by_service.items() if models in on} == {
+        "gateway",
+        "airflow-scheduler",
+    }
+    assert {name for name, on in by_service.items() if engine in on} == {
         "docker-filter",
         "airflow-scheduler",
     }

@@ -53,9 +53,9 @@ def offline(project: Project) -> Iterator[Project]:
 def answer(project: Project, name: str, row: dict[str, Any]) -> dict[str, Any]:
     until(lambda: served(project, name) == 1, 180, f"version 1 of {name} is served")
     url = f"{project.url()}/models/{name}/invocations"
-    found = httpx.post(url, json={"dataframe_records": [row]}, timeout=60)
-    found.raise_for_status()
-    content: dict[str, Any] = found.json()
+    response = httpx.post(url, json={"dataframe_records": [row]}, timeout=60)
+    response.raise_for_status()
+    content: dict[str, Any] = response.json()
     return content
 
 
@@ -69,7 +69,7 @@ def test_a_network(offline: Project, airflow: httpx.Client) -> None:
 def test_a_classifier_with_its_probabilities(offline: Project, airflow: httpx.Client) -> None:
     train(airflow, "diabetes_risk", trials=1, slots=1, gate_mode="dry_run")
 
-    found = answer(offline, "diabetes_risk", PATIENT)
-    assert found["classes"] == [0, 1]
-    assert found["predictions"][0] in found["classes"]
-    assert sum(found["probabilities"][0]) == pytest.approx(1)
+    prediction = answer(offline, "diabetes_risk", PATIENT)
+    assert prediction["classes"] == [0, 1]
+    assert prediction["predictions"][0] in prediction["classes"]
+    assert sum(prediction["probabilities"][0]) == pytest.approx(1)

@@ -29,9 +29,9 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 def browser() -> Iterator[Browser]:
     """The machine's own Chromium, or the one that Playwright has installed."""
     expect.set_options(timeout=90_000)
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=found, args=list(QUIET))
+        yield playwright.chromium.launch(executable_path=path, args=list(QUIET))
 
 
 @pytest.fixture
@@ -82,7 +82,9 @@ def show_graph(page: Page, path: str) -> None:
 
 def test_the_start_page_shows_states_and_leads_on(page: Page, project: Project) -> None:
     broken: list[str] = []
-    page.on("console", lambda said: broken.append(said.text) if "Policy" in said.text else None)
+    page.on(
+        "console", lambda message: broken.append(message.text) if "Policy" in message.text else None
+    )
     page.on("pageerror", lambda error: broken.append(str(error)))
     show_start_page(page)
     model = page.locator(f"#model-{NAME}")
@@ -139,9 +141,9 @@ def test_an_experiment_and_a_tag_in_mlflow(page: Page, project: Project) -> None
     page.get_by_role("button", name="Create").first.click()
     page.get_by_label("Experiment Name").fill("made in a browser")
     page.get_by_role("dialog").get_by_role("button", name="Create").click()
-    found = f"{project.url('MLFLOW')}/api/2.0/mlflow/experiments/get-by-name"
+    address = f"{project.url('MLFLOW')}/api/2.0/mlflow/experiments/get-by-name"
     expect(page.get_by_text("made in a browser").first).to_be_visible()
-    answer = httpx.get(found, params={"experiment_name": "made in a browser"})
+    answer = httpx.get(address, params={"experiment_name": "made in a browser"})
     assert answer.json()["experiment"]["lifecycle_stage"] == "active"
 
 

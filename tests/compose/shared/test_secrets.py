@@ -35,7 +35,7 @@ def named(secrets: dict[str, str], text: str) -> list[str]:
 
 
 def test_not_in_what_the_engine_tells(project: Project, secrets: dict[str, str]) -> None:
-    ids = [one["Id"] for one in project.containers().values()]
+    ids = [container["Id"] for container in project.containers().values()]
     assert named(secrets, docker("inspect", *ids)) == []
     images = docker("images", "-q", "--filter", f"reference={IMAGES}/*").split()
     assert len(images) >= 4
@@ -49,17 +49,19 @@ def test_not_in_logs(project: Project, secrets: dict[str, str]) -> None:
     assert "airflow-scheduler" in done.stdout
     assert named(secrets, done.stdout) == []
     for name, value in secrets.items():
-        found = subprocess.run(
+        search = subprocess.run(
             ["docker", "compose", "exec", "-T", "airflow-scheduler", "grep", "-rlFf", "-",
              "/var/log/airflow"],
             cwd=project.folder, env={"PATH": "/usr/bin:/bin", **project.env}, input=value,
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
-        assert (found.returncode, found.stdout) == (1, ""), name
+        assert (search.returncode, search.stdout) == (1, ""), name
 
 
 def test_not_in_process_lists(project: Project, secrets: dict[str, str]) -> None:
-    running = [name for name, one in project.containers().items() if one["State"]["Running"]]
+    running = [
+        name for name, container in project.containers().items() if container["State"]["Running"]
+    ]
     assert len(running) >= 9
     for name in running:
         assert named(secrets, docker("top", name, "-eo", "pid,args")) == [], name

@@ -41,17 +41,17 @@ def healthy(project: Project, name: str) -> bool:
 
 
 def test_a_second_up_changes_nothing(project: Project) -> None:
-    before = {name: one["Id"] for name, one in project.containers().items()}
+    before = {name: container["Id"] for name, container in project.containers().items()}
     running = {
-        name: one["State"]["StartedAt"]
-        for name, one in project.containers().items()
-        if one["State"]["Running"]
+        name: container["State"]["StartedAt"]
+        for name, container in project.containers().items()
+        if container["State"]["Running"]
     }
     project.up()
     after = project.containers()
-    assert {name: one["Id"] for name, one in after.items()} == before
+    assert {name: container["Id"] for name, container in after.items()} == before
     assert {name: after[name]["State"]["StartedAt"] for name in running} == running
-    assert all(one["State"]["ExitCode"] == 0 for one in after.values())
+    assert all(container["State"]["ExitCode"] == 0 for container in after.values())
 
 
 def test_idle_memory(first_up: FirstUp) -> None:
@@ -60,14 +60,14 @@ def test_idle_memory(first_up: FirstUp) -> None:
 
 
 def test_ports_are_published_on_this_machine_only(project: Project) -> None:
-    found = {
+    published = {
         binding["HostPort"]
         for container in project.containers().values()
         for bindings in (container["HostConfig"]["PortBindings"] or {}).values()
         for binding in bindings
         if binding["HostIp"] == "127.0.0.1" or pytest.fail(f"{binding} is open to others")
     }
-    assert found == {value for name, value in project.env.items() if name.endswith("_PORT")}
+    assert published == {value for name, value in project.env.items() if name.endswith("_PORT")}
 
 
 def test_every_container_is_fenced_in(project: Project) -> None:

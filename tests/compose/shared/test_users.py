@@ -64,12 +64,12 @@ def test_a_user_of_the_store_may_do_just_this(
     root = store(project, "root", secrets["minio_root"])
     root.put_object(Bucket=bucket, Key="test/there", Body=b"x")
     client = store(project, user, secrets[f"s3_{user}"])
-    there = {"Bucket": bucket, "Key": "test/there"}
+    place = {"Bucket": bucket, "Key": "test/there"}
     done = {
         "put": allowed(client.put_object, Bucket=bucket, Key=f"test/{user}", Body=b"x"),
-        "get": allowed(client.get_object, **there),
+        "get": allowed(client.get_object, **place),
         "list": allowed(client.list_objects_v2, Bucket=bucket),
-        "delete": allowed(client.delete_object, **there),
+        "delete": allowed(client.delete_object, **place),
     }
     assert {name for name, ok in done.items() if ok} == MAY[user].get(bucket, set())
 
@@ -112,7 +112,7 @@ def test_a_role_reaches_its_own_database_only(
 ) -> None:
     password = secrets[f"postgres_{role}"]
     connect(project, role, password, role).close()
-    for other in (*(one for one in ROLES if one != role), "postgres", "template1"):
+    for other in (*(name for name in ROLES if name != role), "postgres", "template1"):
         with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
             connect(project, role, password, other)
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):

@@ -173,9 +173,9 @@ def test_the_example_tells_the_default_of_each_key(section: str, model: type[Bas
             continue
         comment = re.search(rf"^ +{key}:[^#\n]*#(.*\n(?: +#.*\n)*)|^ +{key}:\s", body, re.MULTILINE)
         assert comment, key
-        said = re.search(r"(\w+) \(default\)|default ([\w.]+)", comment[1])
-        assert said, key
-        word = yaml.safe_load(said[1] or said[2])
+        stated = re.search(r"(\w+) \(default\)|default ([\w.]+)", comment[1])
+        assert stated, key
+        word = yaml.safe_load(stated[1] or stated[2])
         assert word == default or (word == "none" and not default), key
 
 

@@ -109,8 +109,8 @@ def fitting(slots: Slots, number: int = 0, attempts: int = 1, tid: int = 0) -> p
     """Wait until a trial is fitted for the so-manieth time; returns the process."""
 
     def begun() -> bool:
-        found = dict(rows(slots.run.run_id, "tid, attempts"))
-        return found.get(tid, 0) >= attempts
+        begun_so_far = dict(rows(slots.run.run_id, "tid, attempts"))
+        return begun_so_far.get(tid, 0) >= attempts
 
     until(begun, 60, f"attempt {attempts} of trial {tid} began")
     child = slots.child(number)
@@ -127,13 +127,13 @@ def assert_complete(run: RunRef, trials: int) -> None:
     recorded = rows(run.run_id, "tid, outcome, published, run_id")
     assert [row[0] for row in recorded] == list(range(trials))
     assert all(outcome and published for _, outcome, published, _ in recorded)
-    found = children(run)
-    assert [child.info.run_id for child in found] == [row[3] for row in recorded]
-    assert "RUNNING" not in {child.info.status for child in found}
+    child_runs = children(run)
+    assert [child.info.run_id for child in child_runs] == [row[3] for row in recorded]
+    assert "RUNNING" not in {child.info.status for child in child_runs}
 
 
-def gone(found: list[psutil.Process]) -> bool:
-    return all(process.state(one.pid) in {"", "Z"} for one in found)
+def gone(processes: list[psutil.Process]) -> bool:
+    return all(process.state(each.pid) in {"", "Z"} for each in processes)
 
 
 def terminate_sessions(pattern: str) -> int:
@@ -155,11 +155,11 @@ def crash_postgres(stack: Supervisor) -> None:
 
 
 def test_interrupted_slot_gives_the_points_of_an_uninterrupted_one(slots: Any) -> None:
-    of = pipeline(trials=24, space=MEDIUM)
-    whole = begin(of)
+    definition = pipeline(trials=24, space=MEDIUM)
+    whole = begin(definition)
     search(slot_of(whole))
 
-    cut = slots(of)
+    cut = slots(definition)
     for tid, fault in ((1, "slot"), (7, "child"), (10, "session"), (14, "slot")):
         child = fitting(cut, tid=tid)
         if fault == "slot":
@@ -181,15 +181,15 @@ def test_interrupted_slot_gives_the_points_of_an_uninterrupted_one(slots: Any) -
 @pytest.mark.parametrize("stopped", [False, True])
 def test_all_processes_of_a_slot_go_with_it(slots: Any, stopped: bool) -> None:
     """A slot that is stopped is killed by its guardian; by then another may have its trial."""
-    one = slots(pipeline(trials=1, points=[ENDLESS], space=ENDLESS))
-    fitting(one)
-    family = psutil.Process(one.running[0].pid).children(recursive=True)
+    slot = slots(pipeline(trials=1, points=[ENDLESS], space=ENDLESS))
+    fitting(slot)
+    family = psutil.Process(slot.running[0].pid).children(recursive=True)
     assert len(family) == 3  # the guardian; the trials' process and what ends its group
 
-    one.running[0].send_signal(signal.SIGSTOP if stopped else signal.SIGKILL)
+    slot.running[0].send_signal(signal.SIGSTOP if stopped else signal.SIGKILL)
 
     until(lambda: gone(family), 20, "all of them are gone")
-    assert one.running[0].wait(1) == -signal.SIGKILL
+    assert slot.running[0].wait(1) == -signal.SIGKILL
 
 
 def test_another_slot_takes_the_trial_of_a_stopped_one(slots: Any) -> None:
@@ -206,42 +206,42 @@ def test_another_slot_takes_the_trial_of_a_stopped_one(slots: Any) -> None:
 
 
 def test_trial_that_killed_its_process_three_times_has_failed(slots: Any) -> None:
-    one = slots(pipeline(trials=2, points=POINTS, space=SPACE))
+    slot = slots(pipeline(trials=2, points=POINTS, space=SPACE))
 
     for attempt in (1, 2, 3):
-        fitting(one, attempts=attempt).kill()
-    wait_for_end(one)
+        fitting(slot, attempts=attempt).kill()
+    wait_for_end(slot)
 
-    assert_complete(one.run, 2)
-    (lost, finished) = rows(one.run.run_id, "outcome, deaths, error")
+    assert_complete(slot.run, 2)
+    (lost, finished) = rows(slot.run.run_id, "outcome, deaths, error")
     assert lost[:2] == ("failed", 3)
     assert lost[2].startswith("Its process died 3 times.\nIt ended with signal 9.")
     assert finished[:2] == ("finished", 0)
 
 
 def test_stopped_trial_process_is_replaced(slots: Any) -> None:
-    of = pipeline(trials=2, points=[ENDLESS], trial_timeout=20, space={"choice": [ENDLESS]})
-    one = slots(of)
-    child = fitting(one)
+    definition = pipeline(trials=2, points=[ENDLESS], trial_timeout=20, space={"choice": [ENDLESS]})
+    slot = slots(definition)
+    child = fitting(slot)
 
     child.suspend()
 
-    fitting(one, attempts=2)
+    fitting(slot, attempts=2)
     assert gone([child])
-    assert "stopped for more than 5 s" in one.log()
+    assert "stopped for more than 5 s" in slot.log()
 
 
 def test_postgres_away_in_the_middle(slots: Any, stack: Supervisor) -> None:
-    one = slots(pipeline(trials=10, space=MEDIUM))
-    fitting(one, tid=3)
+    slot = slots(pipeline(trials=10, space=MEDIUM))
+    fitting(slot, tid=3)
     stack.stop(["postgres"])
-    until(lambda: "PostgreSQL does not answer" in one.log(), 20, "the slot noticed")
+    until(lambda: "PostgreSQL does not answer" in slot.log(), 20, "the slot noticed")
     stack.start_program("postgres")
 
-    wait_for_end(one)
+    wait_for_end(slot)
 
-    assert_complete(one.run, 10)
-    assert one.log().count("Traceback") == 0
+    assert_complete(slot.run, 10)
+    assert slot.log().count("Traceback") == 0
 
 
 class Chaos:

@@ -17,12 +17,12 @@ from tests.conftest import unused_ports
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """A state folder that the settings name, on ports of its own; what ran there is ended."""
-    found = Home(tmp_path / "home")
-    monkeypatch.setenv("MLOPS_HOME", str(found.root))
+    home = Home(tmp_path / "home")
+    monkeypatch.setenv("MLOPS_HOME", str(home.root))
     settings.cache_clear()
-    found.create()
-    ports.save(found, ports.Ports(*unused_ports()))
-    yield found
+    home.create()
+    ports.save(home, ports.Ports(*unused_ports()))
+    yield home
     lifecycle.down(wipe=True)
     settings.cache_clear()
 
@@ -30,6 +30,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 @pytest.fixture
 def supervisor(home: Home) -> Supervisor:
     """A running supervisord without programs."""
-    found = Supervisor(home)
-    leftovers.record(home, found.start())
-    return found
+    running = Supervisor(home)
+    leftovers.record(home, running.start())
+    return running

@@ -43,11 +43,11 @@ def environment(home: Home) -> dict[str, str]:
 def test_status_as_json(running: Home) -> None:
     shown = run("status", "--json")
     assert shown.exit_code == 3  # Airflow and MLflow do not run
-    found = json.loads(shown.stdout)
-    assert found["endpoints"] == {}
-    services = found["services"]
+    report = json.loads(shown.stdout)
+    assert report["endpoints"] == {}
+    services = report["services"]
     assert list(services) == ["postgres", "store", "mlflow", "airflow", "gateway"]
-    assert all(set(one) == {"url", "state", "pid"} for one in services.values())
+    assert all(set(service) == {"url", "state", "pid"} for service in services.values())
     assert services["store"]["state"] == "running"
     assert services["store"]["url"] == f"http://127.0.0.1:{ports.load(running).store}"
     assert isinstance(services["store"]["pid"], int)
@@ -115,7 +115,7 @@ def test_a_log_is_followed_over_a_rotation(running: Home) -> None:
 
 
 def test_doctor_finds_what_does_not_run(running: Home) -> None:
-    checks = {one["name"]: one for one in json.loads(run("doctor", "--json").stdout)}
+    checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)}
     assert checks["store"]["ok"]
     assert checks["python"]["ok"]
     assert not checks["mlflow"]["ok"]
@@ -124,7 +124,7 @@ def test_doctor_finds_what_does_not_run(running: Home) -> None:
 
 
 def test_doctor_before_the_first_start(home: Home) -> None:
-    checks = {one["name"]: one for one in json.loads(run("doctor", "--json").stdout)}
+    checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)}
     assert checks["stack"]["finding"].startswith("not running")
     assert checks["port of mlflow"]["finding"] == str(ports.load(home).mlflow)
 

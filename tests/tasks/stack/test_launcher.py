@@ -119,8 +119,8 @@ def test_launchers_at_once_install_once(clone: Clone) -> None:
         )
         for _ in range(4)
     ]
-    outputs = [one.communicate(timeout=30) for one in several]
-    assert not [one.returncode for one in several if one.returncode], outputs
+    outputs = [process.communicate(timeout=30) for process in several]
+    assert not [process.returncode for process in several if process.returncode], outputs
     assert clone.installed == ["requirements.txt"]
 
 

@@ -58,10 +58,10 @@ def test_a_port_that_our_own_service_holds_is_kept(folder: Home) -> None:
 
 
 def test_two_services_that_were_given_one_port_get_two(folder: Home) -> None:
-    one = asdict(free_ports())
-    ports.save(folder, Ports(**one | {"postgres": one["gateway"]}))
+    first = asdict(free_ports())
+    ports.save(folder, Ports(**first | {"postgres": first["gateway"]}))
     settled, moved = ports.settle(folder)
-    assert moved == {"postgres": one["gateway"]}
+    assert moved == {"postgres": first["gateway"]}
     assert len(set(asdict(settled).values())) == 5
 
 

@@ -44,7 +44,7 @@ def start() -> bool:
 
 
 def pids(home: Home) -> dict[str, int | None]:
-    return {name: one.pid for name, one in Supervisor(home).programs().items()}
+    return {name: program.pid for name, program in Supervisor(home).programs().items()}
 
 
 def everything(home: Home) -> list[psutil.Process]:
@@ -115,7 +115,9 @@ def test_it_outlives_the_terminal_that_started_it(stopped: Home) -> None:
     assert output.strip() == "True"
     os.killpg(pid_once(Supervisor(stopped).pid, "supervisord"), 0)
     assert healthy(stopped)
-    assert process.pid not in of_living(lambda one: os.getsid(one.pid), everything(stopped))
+    assert process.pid not in of_living(
+        lambda process_: os.getsid(process_.pid), everything(stopped)
+    )
 
 
 def test_two_starts_at_once_make_one_stack(home: Home) -> None:
@@ -162,7 +164,9 @@ def test_down_leaves_no_process_and_wipe_no_file(home: Home) -> None:
     assert len(ours) >= 5
     outside = (home.postgres / "data").resolve().parent
     assert lifecycle.down()
-    assert not any(of_living(lambda one: one.is_running() and one.status() != "zombie", ours))
+    assert not any(
+        of_living(lambda process: process.is_running() and process.status() != "zombie", ours)
+    )
     assert home.secrets_folder.exists()
     assert not lifecycle.down()
     lifecycle.down(wipe=True)

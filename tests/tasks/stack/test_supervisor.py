@@ -110,7 +110,7 @@ def test_a_program_that_ends_by_itself_while_it_is_removed_does_not_come_back(
     for name in names:
         add_program(name, python(SLEEP), stop_wait_s=2)
     until(
-        lambda: {one.state for one in supervisor.programs().values()} == {"RUNNING"},
+        lambda: {program.state for program in supervisor.programs().values()} == {"RUNNING"},
         *(60, "all have run for a while: before, their end is a failed start"),
     )
     for name in names:  # asked only once, some of them came back

@@ -80,7 +80,9 @@ def test_a_regression_records_each_epochs_rmse_in_the_targets_unit() -> None:
 
     curves = network.fit(ROWS[:300], TRUTH[:300], validation=validation).curves_
 
-    assert set(curves) == {f"{part}_{of}" for part in ("training", "val") for of in EACH_EPOCH}
+    assert set(curves) == {
+        f"{part}_{figure}" for part in ("training", "val") for figure in EACH_EPOCH
+    }
     for part in ("training", "val"):
         np.testing.assert_allclose(
             curves[f"{part}_rmse_epoch"], np.sqrt(curves[f"{part}_loss"]), rtol=1e-5
