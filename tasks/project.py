@@ -22,7 +22,7 @@ from uuid import uuid4
 
 import typer
 
-from tasks.base.errors import MlopsError, RunFailedError, UserError
+from tasks.base.errors import RunFailedError, UserError
 from tasks.base.refs import RunRef, SlotRef
 from tasks.base.settings import REPOSITORY, settings
 
@@ -135,19 +135,12 @@ def slot(parent: int, reference: str) -> None:
 
 
 def main() -> None:
-    """Run an entry point; our own errors become a message and an exit code."""
-    from tasks.cli.console import err, show
+    """Run an entry point."""
+    from tasks.cli import console
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how `mlflow run` passes Ctrl-C on
-    try:
-        app(prog_name="python -m tasks.project")
-    except MlopsError as error:
-        show(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("\nstopped")
-        sys.exit(130)
+    console.run(app, "python -m tasks.project")
 
 
 def _overrides(context: typer.Context) -> Any:

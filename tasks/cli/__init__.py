@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
-from tasks.base.errors import MlopsError
-from tasks.cli.console import err, show
+from tasks.cli import console
 
 
 def application() -> typer.Typer:
@@ -28,12 +25,5 @@ def application() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; turn the project's own errors into a message and an exit code."""
-    try:
-        application()(prog_name="mlops")
-    except MlopsError as error:
-        show(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("\nstopped")
-        sys.exit(130)
+    """Run the command line."""
+    console.run(application(), "mlops")

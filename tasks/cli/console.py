@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,3 +21,15 @@ def show(error: MlopsError) -> None:
         err.print(escape(error.why), style="dim", highlight=False, soft_wrap=True)
     if error.fix:
         err.print(f"[bold]→[/] {escape(error.fix)}", highlight=False, soft_wrap=True)
+
+
+def run(application: Callable[..., object], name: str) -> None:
+    """Run a command line; turn the project's own errors into a message and an exit code."""
+    try:
+        application(prog_name=name)
+    except MlopsError as error:
+        show(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("\nstopped")
+        sys.exit(130)
