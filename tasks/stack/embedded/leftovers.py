@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,20 +37,31 @@ def find(home: Home) -> list[psutil.Process]:
     ]
 
 
-def end(home: Home) -> int:
-    """Terminate them, then kill the rest; returns how many there were."""
-    processes = find(home)
+def end(home: Home, known: Iterable[psutil.Process] = ()) -> int:
+    """Terminate them, then kill the rest; returns how many there were.
+
+    Args:
+        home: The stack's folder.
+        known: Processes that belonged to the stack earlier. What overwrites its environment later,
+            as PostgreSQL's processes do, cannot be found any more once its parent has ended.
+    """
+
+    def alive() -> set[psutil.Process]:
+        return {*find(home), *filter(_is_alive, known)}
+
+    processes = alive()
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=3)
+    _, survivors = psutil.wait_procs(processes, timeout=3)
+    remaining = set(survivors)
     for _ in range(_ROUNDS):
-        for process in alive:
+        for process in remaining:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(alive, timeout=3)
-        alive = find(home)  # also processes that were started in the meantime
-        if not alive:
+        psutil.wait_procs(remaining, timeout=3)
+        remaining = alive()  # also processes that were started in the meantime
+        if not remaining:
             break
     return len(processes)
 
@@ -69,11 +81,17 @@ def _session(home: Home) -> int | None:
     return leader.pid if abs(leader.create_time() - recorded["started"]) < 1 else None
 
 
+def _is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def _belongs(process: psutil.Process, session: int | None, root: Path) -> bool:
     try:
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return os.getsid(process.pid) == session or process.environ().get(MARK) == str(root)
+        return _is_alive(process) and (
+            os.getsid(process.pid) == session or process.environ().get(MARK) == str(root)
+        )
     except (psutil.Error, OSError):  # it has ended, or belongs to another user
         return False
 

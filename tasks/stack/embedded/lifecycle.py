@@ -81,6 +81,7 @@ def _stop_all(home: Home, report: Report) -> bool:
     """Stop clients before servers, so that no client records the loss of its server."""
     supervisor = Supervisor(home)
     was_running = supervisor.pid() is not None
+    processes = leftovers.find(home)
     with suppress(UnavailableError):
         programs = set(supervisor.programs())
         storage = {"postgres", "store"} & programs
@@ -93,4 +94,4 @@ def _stop_all(home: Home, report: Report) -> bool:
         deadline = time.monotonic() + 10
         while supervisor.pid() is not None and time.monotonic() < deadline:
             time.sleep(0.05)
-    return bool(leftovers.end(home)) or was_running
+    return bool(leftovers.end(home, processes)) or was_running

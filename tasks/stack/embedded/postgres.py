@@ -74,7 +74,7 @@ def program(home: Home, port: int) -> Program:
         # Fast shutdown, through the postmaster alone: its children take a signal for a crash.
         stop_signal="INT",
         stop_group=False,
-        stop_wait_s=10,
+        stop_wait_s=60,  # the checkpoint of a shutdown takes long on a busy disk
     )
 
 

@@ -140,7 +140,7 @@ class Supervisor:
             "supervisor.startProcess", name, False, ignore=(Fault.ALREADY_STARTED,)
         )
 
-    def stop(self, names: Iterable[str], timeout: float = 20) -> None:
+    def stop(self, names: Iterable[str], timeout: float = 90) -> None:
         """Stop programs together and wait until they have ended.
 
         A program that has just ended by itself cannot be stopped and is restarted. The request is

@@ -174,6 +174,39 @@ def test_down_leaves_no_process_and_wipe_no_file(home: Home) -> None:
     assert not outside.exists()
 
 
+LOSES_ITS_MARK = """
+import os, signal, sys
+child = os.fork()
+if child == 0:
+    os.setsid()
+    command = [sys.executable, "-c", "import signal; signal.pause()"]
+    signal.signal(signal.SIGUSR1, lambda *_: os.execve(sys.executable, command, {}))
+    while True:
+        signal.pause()
+def stop(*_):
+    os.kill(child, signal.SIGUSR1)
+    while open(f"/proc/{child}/environ", "rb").read():
+        pass
+    os._exit(0)
+signal.signal(signal.SIGTERM, stop)
+open(sys.argv[1], "w").write(str(child))
+signal.pause()
+"""
+"""A program with a child that nothing shows to be the stack's once the program has ended."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_down_ends_what_has_lost_its_mark_meanwhile(started: Home, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    add_program("model", (sys.executable, "-c", LOSES_ITS_MARK, str(file)))
+    until(lambda: file.exists() and file.read_text(), 30, "the child has begun")
+    child = psutil.Process(int(file.read_text()))
+    assert lifecycle.down()
+    assert not any(of_living(lambda process: process.status() != "zombie", [child]))
+    start()
+    remove_program("model")
+
+
 def test_a_models_server_of_before_is_started_again(started: Home) -> None:
     add_program("model", (sys.executable, "-c", "import time; time.sleep(600)"))
     lifecycle.down()
