@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import mlflow.version
 from fastapi import FastAPI, Request
@@ -20,16 +21,17 @@ _CODES = {404: "ENDPOINT_NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY) -> ASGIApp:
     """The ASGI application of one model version."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     counted = Counted(app, version)
+    get = partial(app.api_route, methods=["GET", "HEAD"])
 
     async def ping() -> Response:
         return Response("\n", media_type="application/json")
 
-    app.get("/ping")(ping)
-    app.get("/health")(ping)
+    get("/ping")(ping)
+    get("/health")(ping)
 
-    @app.get("/")
+    @get("/")
     async def describe() -> JSONResponse:
         return JSONResponse(
             {
@@ -45,7 +47,7 @@ def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY)
             }
         )
 
-    @app.get("/version")
+    @get("/version")
     async def identity() -> JSONResponse:
         return JSONResponse(
             {
@@ -56,7 +58,7 @@ def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY)
             }
         )
 
-    @app.get("/status")
+    @get("/status")
     async def status() -> JSONResponse:
         return JSONResponse(
             {"version": version, "inflight": counted.inflight, "requests": counted.requests}
@@ -96,7 +98,11 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 class Counted:
-    """Counts scoring requests, to know when a server has drained, and adds the version header."""
+    """Counts scoring requests, to know when a server has drained, and adds the version header.
+
+    A slash at the end of a path is ignored. To redirect such a request would lead it out of the
+    gateway's `/models/NAME`.
+    """
 
     def __init__(self, app: ASGIApp, version: int) -> None:
         self.app, self.header = app, (b"x-model-version", str(version).encode())
@@ -110,7 +116,10 @@ class Counted:
                 message["headers"] = [*message.get("headers", []), self.header]
             await send(message)
 
-        scoring = scope["type"] == "http" and scope["path"] == "/invocations"
+        scoring = False
+        if scope["type"] == "http":
+            scope["path"] = scope["path"].rstrip("/") or "/"
+            scoring = scope["path"] == "/invocations"
         self.inflight += scoring
         self.requests += scoring
         try:

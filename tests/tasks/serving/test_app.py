@@ -100,10 +100,48 @@ def test_answers_what_mlflow_answers(case: str, ours: TestClient, theirs: TestCl
     assert (answer.status_code, answer.json()) == (200, expected.json())
 
 
+@pytest.mark.parametrize(
+    ("kind", "content_type"),
+    [
+        ("split", "Application/JSON"),
+        ("split", 'application/json; charset="utf-8"'),
+        ("split", "application/json; charset=UTF8"),
+        ("split", "application/json;odata=verbose; charset=utf-8"),
+        ("split", "application/json ;"),
+        ("CSV", "Text/CSV; header=present"),
+        ("Parquet", "application/x-parquet"),
+        ("Parquet", "Application/VND.apache.Parquet"),
+    ],
+)
+def test_any_spelling_of_a_media_type_is_read(
+    kind: str, content_type: str, ours: TestClient
+) -> None:
+    body, plain = TAKEN[kind]
+    answer = post(ours, body, content_type)
+    assert (answer.status_code, answer.json()) == (200, post(ours, body, plain).json())
+
+
+@pytest.mark.parametrize("path", ["/", "/ping", "/health", "/version", "/status"])
+def test_head_is_answered_as_get_without_a_body(path: str, ours: TestClient) -> None:
+    answer, head = ours.get(path), ours.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == answer.headers["content-type"]
+    assert head.headers["content-length"] == answer.headers["content-length"]
+
+
+def test_a_slash_at_the_end_leads_nowhere_else(ours: TestClient) -> None:
+    before = ours.get("/status/").json()["requests"]
+    answer = ours.post("/invocations/", json=SPLIT, follow_redirects=False)
+    assert (answer.status_code, answer.json()) == (200, post(ours, SPLIT).json())
+    assert ours.get("/status").json()["requests"] == before + 2
+
+
 REFUSED = {
     "no content type": (SPLIT, None, 415, "Content-Type"),
     "another media type": (b"<a/>", "text/xml", 415, "Content-Type"),
     "another charset": (SPLIT, "application/json; charset=latin-1", 415, "UTF-8"),
+    "a quoted other charset": (SPLIT, 'application/json; charset="latin-1"', 415, "UTF-8"),
+    "half a media type": (SPLIT, "json", 415, "Content-Type"),
     "not JSON": (b"{", JSON, 400, "not valid JSON"),
     "a number of 5,000 digits": (b"1" * 5000, JSON, 400, "not valid JSON"),
     "no object": ([ROW], JSON, 400, "exactly one of"),
