@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tasks.serving.server.encoding import decode
 from tasks.serving.server.scorer import Scorer
 from tasks.serving.server.signature import RequestError
 
@@ -80,7 +81,9 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestError)
     async def refuse(_: Request, err: RequestError) -> JSONResponse:
-        return _error(err.status, err.code, err.message)
+        answer = _error(err.status, err.code, err.message)
+        answer.headers.update(err.headers)
+        return answer
 
     @app.exception_handler(HTTPException)
     async def reject(_: Request, err: HTTPException) -> JSONResponse:
@@ -129,7 +132,7 @@ class Counted:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """The body, if it has at most `limit` bytes, whatever its length header says."""
+    """The body, if it has at most `limit` bytes, also decompressed, whatever its header says."""
     too_large = RequestError(f"The body is larger than {limit} bytes.", 413, "BODY_TOO_LARGE")
     if int(request.headers.get("content-length", 0)) > limit:
         raise too_large
@@ -138,7 +141,13 @@ async def _read(request: Request, limit: int) -> bytes:
         body += chunk
         if len(body) > limit:
             raise too_large
-    return bytes(body)
+    encoding = request.headers.get("content-encoding")
+    if encoding is None:
+        return bytes(body)
+    content = await asyncio.to_thread(decode, bytes(body), encoding, limit)
+    if len(content) > limit:
+        raise too_large
+    return content
 
 
 def _error(status: int, code: str, message: str) -> JSONResponse:

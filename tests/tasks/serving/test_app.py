@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given
@@ -127,6 +129,58 @@ def test_head_is_answered_as_get_without_a_body(path: str, ours: TestClient) -> 
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == answer.headers["content-type"]
     assert head.headers["content-length"] == answer.headers["content-length"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "zstd"])
+def test_a_compressed_body_is_read(encoding: str, ours: TestClient) -> None:
+    content = compressed(encoding, json.dumps(SPLIT).encode())
+    answer = ours.post("/invocations", content=content, headers=headers(encoding))
+    assert (answer.status_code, answer.json()) == (200, post(ours, SPLIT).json())
+
+
+def test_two_members_of_gzip_are_one_body(ours: TestClient) -> None:
+    body = json.dumps(SPLIT).encode()
+    content = gzip.compress(body[:20]) + gzip.compress(body[20:])
+    answer = ours.post("/invocations", content=content, headers=headers("gzip"))
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_body_is_bounded_after_inflating(encoding: str, ridge: Path) -> None:
+    small = TestClient(app.create(Scorer.load(ridge), "small", 1, max_body=10_000))
+    bomb = compressed(encoding, b" " * 50_000_000)
+    assert len(bomb) < 100_000
+    answer = small.post("/invocations", content=bomb[:10_000], headers=headers(encoding))
+    assert answer.status_code == 413, answer.text
+    assert "larger than 10000 bytes" in message(answer)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+@pytest.mark.parametrize("damage", ["not compressed", "cut"])
+def test_a_damaged_body_is_refused(encoding: str, damage: str, ours: TestClient) -> None:
+    body = json.dumps(SPLIT).encode()
+    content = body if damage == "not compressed" else compressed(encoding, body)[:-9]
+    answer = ours.post("/invocations", content=content, headers=headers(encoding))
+    assert answer.status_code == 400, answer.text
+    assert encoding in message(answer)
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "nonsense"])
+def test_another_encoding_is_named(encoding: str, ours: TestClient) -> None:
+    answer = ours.post("/invocations", content=b"x", headers=headers(encoding))
+    assert answer.status_code == 415
+    assert "gzip" in message(answer)
+    assert answer.headers["accept-encoding"] == "gzip, zstd"
+
+
+def headers(encoding: str) -> dict[str, str]:
+    return {"content-type": JSON, "content-encoding": encoding}
+
+
+def compressed(encoding: str, body: bytes) -> bytes:
+    if encoding == "zstd":
+        return bytes(pa.compress(body, codec="zstd", asbytes=True))
+    return gzip.compress(body)
 
 
 def test_a_slash_at_the_end_leads_nowhere_else(ours: TestClient) -> None:
