@@ -45,7 +45,9 @@ class VersionLink(BaseOperatorLink):
         """The version's page in the registry; empty if there is no version."""
         reference = _reference(operator)
         name, version = reference.get("name"), reference.get("version")
-        return f"{settings().tracking_page}/#/models/{name}/versions/{version}" if version else ""
+        if not (name and version):
+            return ""
+        return f"{settings().tracking_page}/#/models/{name}/versions/{version}"
 
 
 class EndpointLink(BaseOperatorLink):

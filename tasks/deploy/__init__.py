@@ -23,8 +23,9 @@ def reconcile(name: str, actor: str) -> dict[str, Any]:
     """Make the endpoint of a model serve its champion, and end the servers that nobody needs.
 
     Returns:
-        The `version` and `addresses` that serve (None and empty without a champion), whether this
-        call `switched` the endpoint, and the versions of the servers that it `stopped`.
+        The model's `name`, the `version` and `addresses` that serve (None and empty without a
+        champion), whether this call `switched` the endpoint, and the versions of the servers that
+        it `stopped`.
 
     Raises:
         RunFailedError: The champion's server does not start or fails the smoke test. The previous
@@ -46,6 +47,7 @@ def reconcile(name: str, actor: str) -> dict[str, Any]:
     version = observed.champion
     log.info("%s: %s serves on %s", name, f"version {version}" if version else "none", addresses)
     return {
+        "name": name,
         "version": version,
         "addresses": list(addresses),
         "switched": addresses != observed.routed,

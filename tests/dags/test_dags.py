@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ print(json.dumps({{
     "dags": {{k: {{"tasks": list(v.task_dict), "docs": v.doc_md or "", "tags": sorted(v.tags),
                   "undocumented": [t.task_id for t in v.tasks if not t.doc_md],
                   "params": v.params.dump(),
+                  "schedule": getattr(getattr(v.timetable, "timetable", None), "expression", ""),
                   "forms": {{n: v.params.get_param(n).schema for n in v.params}}}}
              for k, v in dags.items()}},
     "heavy": heavy}}))
@@ -69,6 +71,17 @@ def read(folder: Path, file: str, first: str = "", **environment: str) -> dict:
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_deployments_are_spread_over_the_minutes(folder: Path) -> None:
+    for number in range(30):
+        (folder / f"model_{number}.yaml").write_text(EXAMPLE.read_text())
+    schedules = {name: dag["schedule"] for name, dag in read(folder, "deploy")["dags"].items()}
+    assert schedules == {
+        name: dag["schedule"] for name, dag in read(folder, "deploy")["dags"].items()
+    }
+    minutes = {re.fullmatch(r".*?(\d)-59/10 \* \* \* \*", text)[1] for text in schedules.values()}
+    assert len(minutes) >= 8
 
 
 def test_every_pipeline_gets_its_dags_and_no_ml_library_is_imported(folder: Path) -> None:

@@ -124,7 +124,9 @@ print(json.dumps({
 """
 
 
-SERVER = ("__init__", "__main__", "app", "contract", "payload", "scorer", "signature")
+SERVER = (
+    *("__init__", "__main__", "app", "contract", "encoding", "payload", "scorer", "signature"),
+)
 
 
 def test_what_is_inside(built: Image) -> None:

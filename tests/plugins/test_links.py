@@ -40,6 +40,10 @@ def test_prepare_returns_slots_and_links_to_their_run() -> None:
     assert slot_links["Model version"] == ""
 
 
+def test_a_version_without_a_name_has_no_page() -> None:
+    assert set(links({"version": 7}).values()) == {""}
+
+
 @pytest.mark.parametrize("nothing", [None, [], {}])
 def test_a_task_that_made_nothing_has_no_links(nothing: object) -> None:
     assert set(links(nothing).values()) == {""}

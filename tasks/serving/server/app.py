@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import mlflow.version
 from fastapi import FastAPI, Request
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tasks.serving.server.encoding import decode
 from tasks.serving.server.scorer import Scorer
 from tasks.serving.server.signature import RequestError
 
@@ -20,16 +22,17 @@ _CODES = {404: "ENDPOINT_NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY) -> ASGIApp:
     """The ASGI application of one model version."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     counted = Counted(app, version)
+    get = partial(app.api_route, methods=["GET", "HEAD"])
 
     async def ping() -> Response:
         return Response("\n", media_type="application/json")
 
-    app.get("/ping")(ping)
-    app.get("/health")(ping)
+    get("/ping")(ping)
+    get("/health")(ping)
 
-    @app.get("/")
+    @get("/")
     async def describe() -> JSONResponse:
         return JSONResponse(
             {
@@ -45,7 +48,7 @@ def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY)
             }
         )
 
-    @app.get("/version")
+    @get("/version")
     async def identity() -> JSONResponse:
         return JSONResponse(
             {
@@ -56,7 +59,7 @@ def create(scorer: Scorer, name: str, version: int, *, max_body: int = MAX_BODY)
             }
         )
 
-    @app.get("/status")
+    @get("/status")
     async def status() -> JSONResponse:
         return JSONResponse(
             {"version": version, "inflight": counted.inflight, "requests": counted.requests}
@@ -78,7 +81,9 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestError)
     async def refuse(_: Request, err: RequestError) -> JSONResponse:
-        return _error(err.status, err.code, err.message)
+        answer = _error(err.status, err.code, err.message)
+        answer.headers.update(err.headers)
+        return answer
 
     @app.exception_handler(HTTPException)
     async def reject(_: Request, err: HTTPException) -> JSONResponse:
@@ -96,7 +101,11 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 class Counted:
-    """Counts scoring requests, to know when a server has drained, and adds the version header."""
+    """Counts scoring requests, to know when a server has drained, and adds the version header.
+
+    A slash at the end of a path is ignored. To redirect such a request would lead it out of the
+    gateway's `/models/NAME`.
+    """
 
     def __init__(self, app: ASGIApp, version: int) -> None:
         self.app, self.header = app, (b"x-model-version", str(version).encode())
@@ -110,7 +119,10 @@ class Counted:
                 message["headers"] = [*message.get("headers", []), self.header]
             await send(message)
 
-        scoring = scope["type"] == "http" and scope["path"] == "/invocations"
+        scoring = False
+        if scope["type"] == "http":
+            scope["path"] = scope["path"].rstrip("/") or "/"
+            scoring = scope["path"] == "/invocations"
         self.inflight += scoring
         self.requests += scoring
         try:
@@ -120,7 +132,7 @@ class Counted:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """The body, if it has at most `limit` bytes, whatever its length header says."""
+    """The body, if it has at most `limit` bytes, also decompressed, whatever its header says."""
     too_large = RequestError(f"The body is larger than {limit} bytes.", 413, "BODY_TOO_LARGE")
     if int(request.headers.get("content-length", 0)) > limit:
         raise too_large
@@ -129,7 +141,13 @@ async def _read(request: Request, limit: int) -> bytes:
         body += chunk
         if len(body) > limit:
             raise too_large
-    return bytes(body)
+    encoding = request.headers.get("content-encoding")
+    if encoding is None:
+        return bytes(body)
+    content = await asyncio.to_thread(decode, bytes(body), encoding, limit)
+    if len(content) > limit:
+        raise too_large
+    return content
 
 
 def _error(status: int, code: str, message: str) -> JSONResponse:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass
+from email.message import Message
 from importlib.util import find_spec
 from io import BytesIO, StringIO
 from typing import Any
@@ -125,8 +126,12 @@ class Reader:
 
 
 def _media_type(content_type: str | None) -> str:
-    kind, *rest = [part.strip() for part in (content_type or "").split(";")]
-    if kind not in KINDS or {part.lower() for part in rest} - {"", "charset=utf-8"}:
+    """The media type, in any spelling; parameters other than `charset` are ignored."""
+    header = Message()
+    header["Content-Type"] = content_type or ""
+    kind = header.get_content_type()
+    kind = PARQUET if kind == "application/x-parquet" else kind
+    if kind not in KINDS or header.get_content_charset("utf-8") not in {"utf-8", "utf8"}:
         raise RequestError(
             f"The 'Content-Type' of a request must be {' or '.join(KINDS)}, in UTF-8.",
             415,

@@ -27,8 +27,14 @@ MISSING = frozenset(
 class RequestError(Exception):
     """A request that gets a 4xx response."""
 
-    def __init__(self, message: str, status: int = 400, code: str = "BAD_REQUEST") -> None:
-        self.message, self.status, self.code = message, status, code
+    def __init__(
+        self,
+        message: str,
+        status: int = 400,
+        code: str = "BAD_REQUEST",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.message, self.status, self.code, self.headers = message, status, code, headers or {}
         super().__init__(message)
 
 

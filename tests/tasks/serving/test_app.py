@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given
@@ -100,10 +102,100 @@ def test_answers_what_mlflow_answers(case: str, ours: TestClient, theirs: TestCl
     assert (answer.status_code, answer.json()) == (200, expected.json())
 
 
+@pytest.mark.parametrize(
+    ("kind", "content_type"),
+    [
+        ("split", "Application/JSON"),
+        ("split", 'application/json; charset="utf-8"'),
+        ("split", "application/json; charset=UTF8"),
+        ("split", "application/json;odata=verbose; charset=utf-8"),
+        ("split", "application/json ;"),
+        ("CSV", "Text/CSV; header=present"),
+        ("Parquet", "application/x-parquet"),
+        ("Parquet", "Application/VND.apache.Parquet"),
+    ],
+)
+def test_any_spelling_of_a_media_type_is_read(
+    kind: str, content_type: str, ours: TestClient
+) -> None:
+    body, plain = TAKEN[kind]
+    answer = post(ours, body, content_type)
+    assert (answer.status_code, answer.json()) == (200, post(ours, body, plain).json())
+
+
+@pytest.mark.parametrize("path", ["/", "/ping", "/health", "/version", "/status"])
+def test_head_is_answered_as_get_without_a_body(path: str, ours: TestClient) -> None:
+    answer, head = ours.get(path), ours.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == answer.headers["content-type"]
+    assert head.headers["content-length"] == answer.headers["content-length"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "zstd"])
+def test_a_compressed_body_is_read(encoding: str, ours: TestClient) -> None:
+    content = compressed(encoding, json.dumps(SPLIT).encode())
+    answer = ours.post("/invocations", content=content, headers=headers(encoding))
+    assert (answer.status_code, answer.json()) == (200, post(ours, SPLIT).json())
+
+
+def test_two_members_of_gzip_are_one_body(ours: TestClient) -> None:
+    body = json.dumps(SPLIT).encode()
+    content = gzip.compress(body[:20]) + gzip.compress(body[20:])
+    answer = ours.post("/invocations", content=content, headers=headers("gzip"))
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_body_is_bounded_after_inflating(encoding: str, ridge: Path) -> None:
+    small = TestClient(app.create(Scorer.load(ridge), "small", 1, max_body=10_000))
+    bomb = compressed(encoding, b" " * 50_000_000)
+    assert len(bomb) < 100_000
+    answer = small.post("/invocations", content=bomb[:10_000], headers=headers(encoding))
+    assert answer.status_code == 413, answer.text
+    assert "larger than 10000 bytes" in message(answer)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+@pytest.mark.parametrize("damage", ["not compressed", "cut"])
+def test_a_damaged_body_is_refused(encoding: str, damage: str, ours: TestClient) -> None:
+    body = json.dumps(SPLIT).encode()
+    content = body if damage == "not compressed" else compressed(encoding, body)[:-9]
+    answer = ours.post("/invocations", content=content, headers=headers(encoding))
+    assert answer.status_code == 400, answer.text
+    assert encoding in message(answer)
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "nonsense"])
+def test_another_encoding_is_named(encoding: str, ours: TestClient) -> None:
+    answer = ours.post("/invocations", content=b"x", headers=headers(encoding))
+    assert answer.status_code == 415
+    assert "gzip" in message(answer)
+    assert answer.headers["accept-encoding"] == "gzip, zstd"
+
+
+def headers(encoding: str) -> dict[str, str]:
+    return {"content-type": JSON, "content-encoding": encoding}
+
+
+def compressed(encoding: str, body: bytes) -> bytes:
+    if encoding == "zstd":
+        return bytes(pa.compress(body, codec="zstd", asbytes=True))
+    return gzip.compress(body)
+
+
+def test_a_slash_at_the_end_leads_nowhere_else(ours: TestClient) -> None:
+    before = ours.get("/status/").json()["requests"]
+    answer = ours.post("/invocations/", json=SPLIT, follow_redirects=False)
+    assert (answer.status_code, answer.json()) == (200, post(ours, SPLIT).json())
+    assert ours.get("/status").json()["requests"] == before + 2
+
+
 REFUSED = {
     "no content type": (SPLIT, None, 415, "Content-Type"),
     "another media type": (b"<a/>", "text/xml", 415, "Content-Type"),
     "another charset": (SPLIT, "application/json; charset=latin-1", 415, "UTF-8"),
+    "a quoted other charset": (SPLIT, 'application/json; charset="latin-1"', 415, "UTF-8"),
+    "half a media type": (SPLIT, "json", 415, "Content-Type"),
     "not JSON": (b"{", JSON, 400, "not valid JSON"),
     "a number of 5,000 digits": (b"1" * 5000, JSON, 400, "not valid JSON"),
     "no object": ([ROW], JSON, 400, "exactly one of"),
