@@ -37,7 +37,8 @@ def reconcile(name: str, actor: str) -> dict[str, Any]:
         observed = observe.read(name)
         actions = decide.actions(observed)
         stopped = act.carry_out(name, actor, observed, actions, connection)
-        act.write_routes()
+        if observed.champion is not None:  # else the model would lose its route, and the 503 on it
+            act.write_routes()
         addresses = upstreams.current(settings().gateway_folder, name)
     if observed.unreachable:
         raise UnavailableError(

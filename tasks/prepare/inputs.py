@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import threading
 from pathlib import Path
 
 from mlflow.artifacts import load_dict
@@ -28,6 +29,8 @@ MAKERS = ("prepare", "data", "models", "search", "select", "evaluate")
 """Packages and modules of `tasks` that make a model, together with what they import."""
 REPORT = "records.report"
 """Not followed: `select` imports it, but it only describes a search."""
+_PARSING = threading.Lock()
+"""Python 3.11 can fail when two threads parse at once: "recursion depth mismatch"."""
 
 
 def collect(pipeline: Pipeline, manifest: Manifest) -> Inputs:
@@ -89,7 +92,9 @@ def _is_in(name: str, *packages: str) -> bool:
 def _imports(path: Path) -> set[str]:
     """Modules of `tasks` that a file imports, anywhere in the file, and their packages."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    with _PARSING:
+        tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

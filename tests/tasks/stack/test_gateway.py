@@ -83,19 +83,23 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A gateway for the models `one` and `two`, with servers in place of Airflow and MLflow."""
     home = Home(tmp_path_factory.mktemp("gateway"))
     home.create()
-    stack = Stack(home, ports.Ports(gateway=ports.unused()))
     behind = Model("airflow"), Model("mlflow")
+    airflow, mlflow = (server.server_port for server in behind)
+    stack = Stack(home, ports.Ports(gateway=ports.unused(), airflow=airflow, mlflow=mlflow))
+    pipelines = tmp_path_factory.mktemp("pipelines")
+    for name in ("one", "two"):
+        (pipelines / f"{name}.yaml").touch()
     environment = {
         "MLOPS_HOME": str(home.root),
+        "MLOPS_PIPELINES": str(pipelines),
         "MLOPS_GATEWAY_LISTEN": f"127.0.0.1:{stack.ports.gateway}",
-        "MLOPS_AIRFLOW_URL": f"http://{behind[0].address}/airflow",
-        "MLFLOW_TRACKING_URI": f"http://{behind[1].address}",
+        "MLOPS_AIRFLOW_URL": stack.url("airflow"),
+        "MLFLOW_TRACKING_URI": stack.url("mlflow"),
     }
     patch = pytest.MonkeyPatch()
     for name, value in environment.items():
         patch.setenv(name, value)
     settings.cache_clear()
-    site.write_routes(home.gateway, ["one", "two"])
     supervisor = Supervisor(home)
     leftovers.record(home, supervisor.start())
     supervisor.add(services.gateway(stack))
