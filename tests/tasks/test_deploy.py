@@ -190,7 +190,13 @@ def test_a_version_promoted_meanwhile_keeps_its_server(monkeypatch: pytest.Monke
 def test_without_a_champion_there_is_no_endpoint() -> None:
     tracking.client().delete_registered_model_alias(NAME, tracking.CHAMPION)
     done = deploy.reconcile(NAME, "somebody")
-    assert done == {"version": None, "addresses": [], "switched": True, "stopped": [1]}
+    assert done == {
+        "name": NAME,
+        "version": None,
+        "addresses": [],
+        "switched": True,
+        "stopped": [1],
+    }
     assert httpx.post(url(), json=BODY, timeout=30).status_code == 503
     assert NAME not in endpoints.endpoints()
     assert deployed()[-1].to_version is None
@@ -199,7 +205,13 @@ def test_without_a_champion_there_is_no_endpoint() -> None:
 
 def test_a_model_that_was_never_registered(gateway: Settings) -> None:
     done = deploy.reconcile("nobody", "somebody")
-    assert done == {"version": None, "addresses": [], "switched": False, "stopped": []}
+    assert done == {
+        "name": "nobody",
+        "version": None,
+        "addresses": [],
+        "switched": False,
+        "stopped": [],
+    }
     assert ledger.history("nobody") == []
 
 
