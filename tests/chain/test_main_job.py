@@ -160,7 +160,7 @@ def test_status_says_it_all_and_no_secret(chain: Chain, first: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("run", "diabetes_progresion"), "diabetes_progression"),
         (("run", NAME, "--set", "trails=4"), "trials"),

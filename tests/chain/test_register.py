@@ -72,7 +72,7 @@ def test_a_second_time_finds_the_version_and_its_decision(chain: Chain, run_id: 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("0" * 32, NAME), "There is no run"),
         (("0" * 32, "by_hnd"), NAME),
