@@ -54,7 +54,9 @@ def test_it_is_judged_promoted_and_served(chain: Chain, run_id: str) -> None:
     result = json.loads(done.stdout)
     assert result["verdict"] == "promote"
     assert result["run"] == run_id
-    assert "by the run's dataset inputs it was trained on" in result["text"]
+    assert (
+        "According to the run's dataset inputs, it was not trained on test rows" in result["text"]
+    )
     assert tracking.alias_version(NAME, tracking.CHAMPION) == result["version"] == 1
     assert served(NAME) == 1  # before its next turn by schedule: the promotion tells it
     expected = ["decision", "intent", "moved", "deployed"]
